@@ -1,0 +1,1 @@
+"""Facts without product words: time, ids, money, numbers, text, secrets. Imports nothing of ours."""

@@ -1,0 +1,257 @@
+"""A message on its way: what is asked for, what becomes of it, and which state may follow which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+
+from berid.domain.errors import Refusal
+
+
+class Priority(IntEnum):
+    """Order inside every lane. 0 has room reserved in each connector's window and rate."""
+
+    OTP = 0
+    TRANSACTIONAL = 1
+    BULK = 2
+
+
+class Category(Enum):
+    """What the message is for. Only promotional traffic needs consent and keeps quiet hours."""
+
+    OTP = "otp"
+    TRANSACTIONAL = "transactional"
+    PROMOTIONAL = "promotional"
+
+
+class State(str, Enum):
+    """The states of a delivery, the same words in tables, API, portal and docs."""
+
+    SCHEDULED = "scheduled"
+    HELD = "held"
+    QUEUED = "queued"
+    SENDING = "sending"
+    UNCERTAIN = "uncertain"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    UNDELIVERED = "undelivered"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+WAITING = frozenset({State.SCHEDULED, State.HELD, State.QUEUED})
+"""Not yet given to a carrier: may be cancelled, and all its money given back."""
+
+FINAL = frozenset(
+    {
+        State.DELIVERED,
+        State.READ,
+        State.UNDELIVERED,
+        State.EXPIRED,
+        State.REJECTED,
+        State.FAILED,
+        State.CANCELLED,
+    }
+)
+"""Nothing more is expected. A late report may still lift `expired` or `undelivered` to `delivered`."""
+
+_FOLLOWS: dict[State, frozenset[State]] = {
+    State.SCHEDULED: frozenset(
+        {State.QUEUED, State.HELD, State.SENDING, State.EXPIRED, State.FAILED, State.CANCELLED}
+    ),
+    State.HELD: frozenset(
+        {State.QUEUED, State.SCHEDULED, State.SENDING, State.EXPIRED, State.FAILED, State.CANCELLED}
+    ),
+    State.QUEUED: frozenset({State.HELD, State.SENDING, State.EXPIRED, State.FAILED, State.CANCELLED}),
+    State.SENDING: frozenset(
+        {State.QUEUED, State.SENT, State.UNCERTAIN, State.REJECTED, State.FAILED, State.EXPIRED}
+    ),
+    State.UNCERTAIN: frozenset(
+        {
+            State.QUEUED,
+            State.SENT,
+            State.DELIVERED,
+            State.READ,
+            State.UNDELIVERED,
+            State.EXPIRED,
+            State.REJECTED,
+            State.FAILED,
+        }
+    ),
+    State.SENT: frozenset(
+        {State.DELIVERED, State.READ, State.UNDELIVERED, State.EXPIRED, State.REJECTED, State.FAILED}
+    ),
+    State.DELIVERED: frozenset({State.READ}),
+    State.READ: frozenset(),
+    State.UNDELIVERED: frozenset({State.DELIVERED, State.READ}),
+    State.EXPIRED: frozenset({State.DELIVERED, State.READ}),
+    State.REJECTED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+}
+
+
+def may_follow(state: State, following: State) -> bool:
+    """Whether a delivery in `state` may become `following`. Whatever is not in the table changes nothing."""
+    return following in _FOLLOWS[state]
+
+
+class MoneyState(str, Enum):
+    """What has become of a delivery's price. Each delivery's price is charged or released exactly once."""
+
+    HELD = "held"
+    CHARGED = "charged"
+    RELEASED = "released"
+
+
+class ChargeOn(str, Enum):
+    """The moment at which a price list turns a hold into a charge."""
+
+    SENT = "sent"
+    DELIVERED = "delivered"
+
+
+@dataclass(frozen=True, slots=True)
+class RawPart:
+    """One part of a text that a customer has split himself (SMPP with a user data header): carried as it is."""
+
+    udh: bytes
+    data: bytes
+    data_coding: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is to be said.
+
+    `policy` says how a text may be written as SMS: `auto` (GSM if it fits, else UCS-2), `turkish` (Turkish tables
+    permitted), `plain` (Turkish letters folded on request), `ucs2`. `raw` replaces `text` for a part split by the customer.
+    `is_secret` texts are sealed while queued and erased at the final state.
+    """
+
+    text: str
+    policy: str = "auto"
+    raw: RawPart | None = None
+    is_secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a caller asks for, in our words, not yet accepted.
+
+    `recipients` are as the dialect normalised them; `rejected` are those that it could not read as a number.
+    `due_ms` is None for now. `valid_s` None means the default of the category. `idempotency` is (key, hash of the body).
+    `allows_partial`: a request with some refused recipients is still accepted for the others, as the dialect's contract
+    says; otherwise one refused recipient refuses all.
+    """
+
+    channel: str
+    sender: str
+    recipients: Sequence[str]
+    content: Content
+    category: Category = Category.TRANSACTIONAL
+    priority: Priority | None = None
+    due_ms: int | None = None
+    valid_s: int | None = None
+    reference: str = ""
+    cancel_key: str = ""
+    idempotency: tuple[str, str] | None = None
+    rejected: Sequence[str] = ()
+    allows_partial: bool = False
+    needs_sender: bool = True
+    billing: str = ""
+    """Name of the channel's way of counting units; empty is the exact one. TurkeySMS counts commercially."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Small things a dialect wants to see again when it reports: kept with the message, never interpreted here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One delivery as the channel prepared it, before price and route: `units` are what is billed."""
+
+    recipient: str
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedDelivery:
+    """One delivery of an accepted message."""
+
+    id: int
+    recipient: str
+    units: int
+    price_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The yes. Given only when message, deliveries, ledger entries and jobs are on disk.
+
+    `deliveries` holds all for a message that was accepted in one commit; for a larger one the first and the last.
+    `total` counts them all. `balance_micros` is what is left to spend. `is_replay` marks an answer to a repeated
+    idempotency key: nothing was accepted again.
+    """
+
+    message_id: int
+    deliveries: Sequence[AcceptedDelivery]
+    total: int
+    units: int
+    parts: int
+    cost_micros: int
+    currency: str
+    balance_micros: int
+    refused: Sequence[tuple[str, Refusal]] = ()
+    state: State = State.QUEUED
+    due_ms: int | None = None
+    created_ms: int = 0
+    is_replay: bool = False
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """One delivery handed to a connector, with all it needs to send it; the store is not asked again on the way."""
+
+    delivery_id: int
+    message_id: int
+    account_id: int
+    priority: int
+    sender: str
+    recipient: str
+    body: str
+    alphabet: str
+    parts: int
+    due_ms: int
+    expires_ms: int
+    attempt: int
+    route_id: int
+    lane: str
+    dialect: str
+    wants_events: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The carrier's yes: its ids, one per part, as it gave them and as the route's rule matches them."""
+
+    carrier_ids: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """What a carrier says of a delivery, in our words, with the raw words kept.
+
+    `key` matches the carrier id by the route's rule; `recipient` helps to find a delivery whose submit got no answer.
+    """
+
+    connector_id: int
+    key: str
+    state: State
+    at_ms: int
+    code: str = ""
+    raw: str = ""
+    recipient: str = ""

@@ -1,0 +1,71 @@
+"""What we tell the customer: events, and the endpoints that want them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from berid.domain.message import State
+
+EVENT_OF_STATE: dict[State, str] = {
+    State.SENT: "message.sent",
+    State.DELIVERED: "message.delivered",
+    State.READ: "message.read",
+    State.UNDELIVERED: "message.undelivered",
+    State.EXPIRED: "message.expired",
+    State.REJECTED: "message.rejected",
+    State.FAILED: "message.failed",
+    State.CANCELLED: "message.cancelled",
+    State.UNCERTAIN: "message.uncertain",
+    State.HELD: "message.held",
+}
+"""The public name of the event for each state that customers are told of."""
+
+INBOUND_EVENT = "message.received"
+"""A person wrote to one of the account's numbers."""
+
+DEFAULT_EVENTS = frozenset(
+    {
+        "message.delivered",
+        "message.read",
+        "message.undelivered",
+        "message.expired",
+        "message.rejected",
+        "message.failed",
+        "message.cancelled",
+        INBOUND_EVENT,
+    }
+)
+"""What an endpoint is told when it names no events: every end of a message, and every message received."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an account's events go. `kind` is `native` (signed JSON), a dialect's name, or `smpp` (a bind).
+
+    `application_id` 0 means every application of the account. `host` is the lane: one slow receiver harms only itself.
+    `batch_max` events at most go into one call; 1 means one event a call, in its own shape.
+    """
+
+    id: int
+    account_id: int
+    application_id: int
+    kind: str
+    url: str
+    host: str
+    sealed_secret: str
+    events: frozenset[str]
+    batch_max: int
+    state: str
+
+    @property
+    def lane(self) -> str:
+        """The lane of its jobs."""
+        return f"h{self.host}"
+
+    def wants(self, application_id: int, mode_event: str) -> bool:
+        """Whether this endpoint is told of an event of an application."""
+        return (
+            self.state == "on"
+            and (not self.application_id or self.application_id == application_id)
+            and mode_event in self.events
+        )

@@ -1,0 +1,130 @@
+"""Keeping: all SQL of the product, on SQLite or PostgreSQL from one code base.
+
+`open_store(url, clock)` gives a `Store` with three ways in:
+
+- `store.hot` (`HotStore`): what runs for every message, in grouped commits;
+- `store.transaction()`: any other write, as a SQLAlchemy connection in a transaction;
+- `store.read()`: any other read, never blocked by a writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from berid.base.clock import Clock
+from berid.store.hot import HotDriver, HotStore
+
+Tx = AsyncConnection
+"""An open transaction, or an open read."""
+
+BUSY_TIMEOUT_MS = 5_000
+"""How long an ordinary write waits for another process that holds SQLite's write lock."""
+
+
+class Store:
+    """An open database. Made by `open_store`; `close` it last."""
+
+    def __init__(self, url: str, engine: AsyncEngine, hot: HotStore, write_lock: asyncio.Lock | None) -> None:
+        self.url = url
+        self.hot = hot
+        self._engine = engine
+        self._lock = write_lock
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded database, served by this one process."""
+        return self._engine.dialect.name == "sqlite"
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """A transaction that commits when the block ends and rolls back when it raises."""
+        if self._lock is None:
+            async with self._engine.begin() as connection:
+                yield connection
+            return
+        async with self._lock, self._engine.connect() as connection:
+            await connection.execution_options(berid_write=True)
+            async with connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Tx]:
+        """A connection to read by; it sees one moment of the database."""
+        async with self._engine.connect() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        """Finish the hot path's work and let all connections go."""
+        await self.hot.stop()
+        await self._engine.dispose()
+
+
+async def open_store(
+    url: str,
+    clock: Clock,
+    observe: Callable[[int, float], None] | None = None,
+    group_max: int = 2000,
+) -> Store:
+    """Open the database at `url` (`sqlite:///path` or `postgresql://…`) whose schema is up to date already.
+
+    `observe(operations, seconds)` is told of every grouped commit. Raises `StoreAway` when it cannot be reached.
+    """
+    engine = make_engine(url)
+    driver: HotDriver
+    write_lock: asyncio.Lock | None = None
+    if engine.dialect.name == "sqlite":
+        from berid.store.hot_sqlite import SqliteDriver
+
+        write_lock = asyncio.Lock()
+        driver = SqliteDriver(sqlite_path(url))
+    else:
+        from berid.store.hot_postgres import PostgresDriver
+
+        driver = PostgresDriver(url)
+    hot = HotStore(driver, clock, write_lock, group_max, observe)
+    hot.start()
+    return Store(url, engine, hot, write_lock)
+
+
+def sqlite_path(url: str) -> Path:
+    """The file behind a `sqlite:///` URL."""
+    database = make_url(url).database
+    if not database or database == ":memory:":
+        raise ValueError("the store needs a database file: sqlite:///path/to/berid.db")
+    return Path(database)
+
+
+def make_engine(url: str) -> AsyncEngine:
+    """The engine for ordinary queries. On SQLite transactions begin as the caller says, not as the driver guesses."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_async_engine(
+            parsed.set(drivername="sqlite+aiosqlite"),
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=4,
+            connect_args={"timeout": BUSY_TIMEOUT_MS / 1000},
+        )
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def _prepare(connection: object, _record: object) -> None:
+            connection.isolation_level = None  # type: ignore[attr-defined]
+            cursor = connection.cursor()  # type: ignore[attr-defined]
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+
+        @event.listens_for(engine.sync_engine, "begin")
+        def _begin(connection: object) -> None:
+            is_write = connection.get_execution_options().get("berid_write")  # type: ignore[attr-defined]
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")  # type: ignore[attr-defined]
+
+        return engine
+    return create_async_engine(parsed.set(drivername="postgresql+asyncpg"), pool_size=8, max_overflow=8)

@@ -1,0 +1,363 @@
+"""The hot path's store: grouped commits, and the few statements that run for every message.
+
+`HotStore.do(verb, items)` is the only entrance. A *verb* is a function of `flow` that takes a `HotTx` and a list of items.
+Whatever is asked for while a commit is under way is collected; the next transaction runs every waiting verb once, with
+all its items, in the order of the verbs' ranks, and one commit serves everyone who waits. When `do` returns, it is on disk.
+
+If a group fails because of one item's data, the group is rolled back and its items are tried one by one, so that only the
+culprit hears of it. If the store itself is away, all hear `StoreAway`, and nothing is half-written.
+
+`HotTx` is implemented once per database (`hot_sqlite.py`, `hot_postgres.py`) in driver-level SQL; it takes and gives lists, holds
+no decision, and one contract suite serves both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from berid.base.clock import Clock
+
+log = logging.getLogger("berid.store")
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+HOT_COLUMNS: dict[str, tuple[str, ...]] = {
+    "message": (
+        "id", "account_id", "application_id", "mode", "channel", "dialect", "sender", "category", "priority", "body",
+        "body_kind", "alphabet", "parts", "reference", "cancel_key", "options", "state", "total", "first_id", "last_id",
+        "cost_micros", "currency", "refused", "created_ms", "due_ms", "expires_ms",
+    ),
+    "delivery": (
+        "id", "message_id", "account_id", "recipient", "country", "state", "reason", "units", "price_micros",
+        "wallet_id", "charge_on", "money", "route_id", "connector_id", "attempt", "parts_left", "carrier_ids",
+        "sent_ms", "final_ms", "expires_ms",
+    ),
+    "ledger_entry": (
+        "id", "account_id", "wallet_id", "kind", "amount_micros", "message_id", "deliveries", "at_ms", "actor", "note",
+    ),
+    "job": ("id", "kind", "lane", "priority", "account_id", "due_ms", "lease_until_ms", "slot", "attempts"),
+    "idempotency": ("application_id", "key", "body_hash", "answer", "created_ms"),
+    "carrier_ref": ("connector_id", "key", "delivery_id", "part", "sent_ms"),
+    "event": ("delivery_id", "id", "kind", "at_ms", "detail"),
+    "callback": ("id", "account_id", "endpoint_id", "delivery_id", "event", "payload", "created_ms"),
+    "callback_try": ("callback_id", "id", "at_ms", "status", "error", "elapsed_ms"),
+    "parked_report": ("id", "connector_id", "key", "report", "at_ms"),
+    "inbound": (
+        "id", "account_id", "connector_id", "channel", "sender", "recipient", "body", "keyword", "received_ms",
+    ),
+}  # fmt: skip
+"""The columns that `HotTx.insert` expects, in order; every other column takes its default."""
+
+
+class StoreAway(Exception):
+    """The store did not take the work: database gone, disk full, or locked. Nothing was written; ask again later."""
+
+
+@dataclass(slots=True)
+class Tracked:
+    """A delivery with what the path needs to know of its message, read inside the transaction that will change it."""
+
+    id: int
+    message_id: int
+    account_id: int
+    recipient: str
+    state: str
+    reason: str
+    units: int
+    price_micros: int
+    wallet_id: int
+    charge_on: str
+    money: str
+    route_id: int
+    connector_id: int
+    attempt: int
+    parts_left: int
+    carrier_ids: str
+    sent_ms: int
+    final_ms: int
+    expires_ms: int
+    application_id: int
+    mode: str
+    channel: str
+    dialect: str
+    sender: str
+    category: str
+    priority: int
+    parts: int
+    reference: str
+    options: str
+    body_kind: str
+    total: int
+    created_ms: int
+    key: str = ""
+    part: int = 0
+
+
+TRACKED_COLUMNS = (
+    "d.id, d.message_id, d.account_id, d.recipient, d.state, d.reason, d.units, d.price_micros, d.wallet_id, d.charge_on, "
+    "d.money, d.route_id, d.connector_id, d.attempt, d.parts_left, d.carrier_ids, d.sent_ms, d.final_ms, d.expires_ms, "
+    "m.application_id, m.mode, m.channel, m.dialect, m.sender, m.category, m.priority, m.parts, m.reference, m.options, "
+    "m.body_kind, m.total, m.created_ms"
+)
+"""The select list, over `delivery d` and `message m`, that fills a `Tracked`."""
+
+
+@dataclass(slots=True)
+class LeasedJob:
+    """One job that is ours until its lease runs out."""
+
+    id: int
+    kind: str
+    lane: str
+    priority: int
+    account_id: int
+    due_ms: int
+    attempts: int
+
+
+class HotTx(Protocol):
+    """The statements of one open transaction. Every method takes a list and makes at most a few round trips for it."""
+
+    async def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows in the order of `HOT_COLUMNS[table]`. A `carrier_ref` that exists is replaced: carriers reuse ids."""
+
+    async def idempotent(self, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], tuple[str, str]]:
+        """(application, key) → (hash of the body, stored answer) for the keys that were used before."""
+
+    async def wallets(self, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Wallet → (available, credit limit) in micros; nobody else can spend from them until the commit."""
+
+    async def move_money(self, rows: Sequence[tuple[int, int, int, int]]) -> None:
+        """Change wallets by (change of available, of held, of spent, wallet id)."""
+
+    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> set[int]:
+        """Write the intent: deliveries that are queued or scheduled and not past their validity become *sending* on this connector, one attempt
+        more. Returns those that did; the others were cancelled, held or handled elsewhere meanwhile."""
+
+    async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
+        """The deliveries with these ids, locked."""
+
+    async def tracked_by_key(self, connector_id: int, keys: Sequence[str]) -> list[Tracked]:
+        """The deliveries, locked, whose parts a connector's carrier knows by these keys; `key` and `part` are set."""
+
+    async def uncertain(self, connector_id: int, recipients: Sequence[str]) -> list[Tracked]:
+        """Deliveries to these recipients that are uncertain on this connector, locked."""
+
+    async def change(self, rows: Sequence[Tracked]) -> None:
+        """Write back state, reason, money, connector, attempt, parts left, carrier ids, times and validity."""
+
+    async def forget_keys(self, connector_id: int, keys: Sequence[str]) -> None:
+        """Delete carrier references whose receipts are settled for good."""
+
+    async def take_parked(self, connector_id: int, keys: Sequence[str]) -> list[tuple[str, str]]:
+        """Remove and return parked reports (key, report) that were waiting for these keys."""
+
+    async def erase_bodies(self, message_ids: Sequence[int]) -> None:
+        """Erase sealed texts of messages whose deliveries are all final."""
+
+    async def lease(
+        self, lane: str, priority: int, room: int, now_ms: int, until_ms: int, slot: int, after_account: int
+    ) -> list[LeasedJob]:
+        """Lease up to `room` due jobs of one lane and priority, shared fairly between accounts, beginning behind
+        `after_account` in the round."""
+
+    async def jobs_done(self, ids: Sequence[int]) -> None:
+        """Remove finished jobs."""
+
+    async def jobs_again(self, rows: Sequence[tuple[str, str, int, int, int]]) -> None:
+        """Give leased jobs back: (kind, lane, due_ms, attempts, id)."""
+
+    async def jobs_bury(self, rows: Sequence[tuple[int, str, int]]) -> None:
+        """Set jobs aside for a person: (buried_ms, why, id)."""
+
+    async def outgoing(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+        """What a connector needs of these deliveries: id, message, account, priority, sender, recipient, body, body_kind,
+        alphabet, parts, expires_ms, attempt, route, dialect, state, due_ms."""
+
+    async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int]]:
+        """Callbacks by id: id, endpoint, account, event, payload, created_ms."""
+
+
+class HotDriver(Protocol):
+    """One connection that writes, as a database gives it."""
+
+    async def begin(self) -> HotTx:
+        """Open a transaction. Raises `StoreAway`."""
+
+    async def commit(self) -> None:
+        """Make it durable. When this returns it is on disk. Raises `StoreAway`."""
+
+    async def rollback(self) -> None:
+        """Undo; never raises."""
+
+    async def close(self) -> None:
+        """Let the connection go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb(Generic[Item, Result]):
+    """One kind of work in a group. Verbs run in the order of `rank`, so that a later step sees an earlier one's rows.
+
+    `run` gives one result per item, in order; a result that is an exception is raised at that item's caller.
+    """
+
+    name: str
+    rank: int
+    run: Callable[[HotTx, list[Item]], Awaitable[Sequence[Result | Exception]]]
+
+
+@dataclass(slots=True)
+class _Ask:
+    verb: Verb[Any, Any]
+    items: list[Any]
+    future: asyncio.Future[list[Any]]
+
+
+class HotStore:
+    """Collects what is asked, commits it in groups. One per process; `start` it before use, `stop` it last.
+
+    `write_lock` is held while a group's transaction is open; on SQLite ordinary writers take it too, since the database
+    has one writer. `observe(operations, seconds)` is told of every commit.
+    """
+
+    def __init__(
+        self,
+        driver: HotDriver,
+        clock: Clock,
+        write_lock: asyncio.Lock | None,
+        group_max: int = 2000,
+        observe: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self._driver = driver
+        self._clock = clock
+        self._lock = write_lock
+        self._group_max = group_max
+        self._observe = observe
+        self._asks: deque[_Ask] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._task = asyncio.get_running_loop().create_task(self._serve(), name="hot-store")
+
+    async def stop(self) -> None:
+        """Serve what was asked until now, then let the connection go."""
+        self._is_stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        await self._driver.close()
+
+    async def do(self, verb: Verb[Item, Result], items: Sequence[Item]) -> list[Result]:
+        """Run `verb` over `items` in the next group; one result per item once the commit is on disk.
+
+        Raises `StoreAway` when nothing was written, or the first item's own exception when it gave one.
+        """
+        results = await self.do_each(verb, items)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return results  # type: ignore[return-value]
+
+    async def do_each(self, verb: Verb[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
+        """As `do`, but an item's own exception is given in its place, so that the others can go on."""
+        if self._is_stopping:
+            raise StoreAway("the process is stopping")
+        future: asyncio.Future[list[Result | Exception]] = asyncio.get_running_loop().create_future()
+        self._asks.append(_Ask(verb, list(items), future))
+        self._wake.set()
+        return await future
+
+    @property
+    def waiting(self) -> int:
+        """How many asks wait for the next group."""
+        return len(self._asks)
+
+    async def _serve(self) -> None:
+        while True:
+            if not self._asks:
+                if self._is_stopping:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            group = self._next_group()
+            try:
+                await self._run(group)
+            except StoreAway as error:
+                _fail(group, error)
+            except Exception as error:  # one item's data, or a bug: find out whose
+                if len(group) == 1:
+                    log.exception("verb %s failed", group[0].verb.name)
+                    _fail(group, error)
+                    continue
+                for ask in group:
+                    try:
+                        await self._run([ask])
+                    except StoreAway as away:
+                        _fail([ask], away)
+                    except Exception as error:
+                        log.exception("verb %s failed", ask.verb.name)
+                        _fail([ask], error)
+
+    def _next_group(self) -> list[_Ask]:
+        group: list[_Ask] = []
+        weight = 0
+        while self._asks and (not group or weight + len(self._asks[0].items) <= self._group_max):
+            ask = self._asks.popleft()
+            if ask.future.cancelled():
+                continue
+            weight += len(ask.items)
+            group.append(ask)
+        return group
+
+    async def _run(self, group: list[_Ask]) -> None:
+        """One transaction for a group; every waiting future is answered after the commit."""
+        if not group:
+            return
+        started = self._clock.ticks_s()
+        by_verb: dict[str, list[_Ask]] = {}
+        for ask in group:
+            by_verb.setdefault(ask.verb.name, []).append(ask)
+        answers: list[tuple[_Ask, list[Any]]] = []
+        operations = 0
+        if self._lock is not None:
+            await self._lock.acquire()
+        try:
+            tx = await self._driver.begin()
+            try:
+                for asks in sorted(by_verb.values(), key=lambda asks: asks[0].verb.rank):
+                    items = [item for ask in asks for item in ask.items]
+                    operations += len(items)
+                    results = list(await asks[0].verb.run(tx, items))
+                    assert len(results) == len(items), f"verb {asks[0].verb.name} lost a result"
+                    place = 0
+                    for ask in asks:
+                        answers.append((ask, results[place : place + len(ask.items)]))
+                        place += len(ask.items)
+                await self._driver.commit()
+            except BaseException:
+                await self._driver.rollback()
+                raise
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+        if self._observe is not None:
+            self._observe(operations, self._clock.ticks_s() - started)
+        for ask, results in answers:
+            if not ask.future.done():
+                ask.future.set_result(results)
+
+
+def _fail(group: list[_Ask], error: Exception) -> None:
+    for ask in group:
+        if not ask.future.done():
+            ask.future.set_exception(error)

@@ -1,0 +1,314 @@
+"""The hot path on SQLite: one writing connection, WAL, full sync.
+
+Row statements run on the event loop's thread: each takes a microsecond or three, and a second thread would only fight for
+the interpreter's lock at every row. The commit, which waits for the disk, runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sqlite3
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from berid.store.hot import HOT_COLUMNS, TRACKED_COLUMNS, LeasedJob, StoreAway, Tracked
+
+CACHE_KIB = 65_536
+"""Page cache of the writing connection: the right edges of all hot tables and indexes stay in it."""
+
+CHECKPOINT_PAGES = 4_000
+"""The log is folded into the database every 16 MiB; more makes rarer but longer pauses."""
+
+_INSERT = {
+    table: f"INSERT {'OR REPLACE ' if table == 'carrier_ref' else ''}INTO {table} ({', '.join(columns)}) "
+    f"VALUES ({', '.join('?' * len(columns))})"
+    for table, columns in HOT_COLUMNS.items()
+}
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _list(values: Iterable[Any]) -> str:
+    """A list as one bound value, for `json_each`."""
+    return _encode(list(values)).decode()
+
+
+class SqliteDriver:
+    """The writing connection. `path` is the database file; its schema must be there already."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+        self._thread = ThreadPoolExecutor(1, "sqlite-commit")
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            f"cache_size=-{CACHE_KIB}",
+            f"wal_autocheckpoint={CHECKPOINT_PAGES}",
+            "temp_store=MEMORY",
+        ):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._tx = SqliteTx(self._connection)
+
+    async def begin(self) -> SqliteTx:
+        """See `HotDriver.begin`. Another process (the command line) may hold the write lock for a moment."""
+        for _ in range(200):
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                return self._tx
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) and "busy" not in str(error):
+                    raise StoreAway(str(error)) from error
+                await asyncio.sleep(0.025)
+        raise StoreAway("the database file is locked by another process")
+
+    async def commit(self) -> None:
+        """See `HotDriver.commit`."""
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.shield(loop.run_in_executor(self._thread, self._connection.commit))
+        except sqlite3.OperationalError as error:
+            raise StoreAway(str(error)) from error
+
+    async def rollback(self) -> None:
+        """See `HotDriver.rollback`."""
+        loop = asyncio.get_running_loop()
+        await asyncio.shield(loop.run_in_executor(self._thread, self._connection.rollback))
+
+    async def close(self) -> None:
+        """See `HotDriver.close`."""
+        self._thread.shutdown(wait=True)
+        self._connection.close()
+
+
+def _away(method: Any) -> Any:
+    """Turn "disk is full" and its kin into `StoreAway`; leave wrong data (IntegrityError) as the bug that it is."""
+
+    @functools.wraps(method)
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await method(*args, **kwargs)
+        except sqlite3.OperationalError as error:
+            raise StoreAway(str(error)) from error
+
+    return guarded
+
+
+class SqliteTx:
+    """The statements. See `HotTx` for what each one promises."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @_away
+    async def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """See `HotTx.insert`."""
+        self._connection.executemany(_INSERT[table], rows)
+
+    @_away
+    async def idempotent(self, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], tuple[str, str]]:
+        """See `HotTx.idempotent`."""
+        rows = self._connection.execute(
+            "SELECT i.application_id, i.key, i.body_hash, i.answer FROM json_each(?) j CROSS JOIN idempotency i "
+            "ON i.application_id = j.value ->> 0 AND i.key = j.value ->> 1",
+            (_list(keys),),
+        )
+        return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+
+    @_away
+    async def wallets(self, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """See `HotTx.wallets`."""
+        rows = self._connection.execute(
+            "SELECT id, available_micros, credit_limit_micros FROM wallet WHERE id IN (SELECT value FROM json_each(?))",
+            (_list(ids),),
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    @_away
+    async def move_money(self, rows: Sequence[tuple[int, int, int, int]]) -> None:
+        """See `HotTx.move_money`."""
+        self._connection.executemany(
+            "UPDATE wallet SET available_micros = available_micros + ?, held_micros = held_micros + ?, "
+            "spent_micros = spent_micros + ? WHERE id = ?",
+            rows,
+        )
+
+    @_away
+    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> set[int]:
+        """See `HotTx.start_sending`."""
+        rows = self._connection.execute(
+            "UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = ? "
+            "WHERE id IN (SELECT value FROM json_each(?)) AND state IN ('queued', 'scheduled') AND expires_ms > ? "
+            "RETURNING id",
+            (connector_id, _list(ids), now_ms),
+        )
+        return {row[0] for row in rows}
+
+    @_away
+    async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
+        """See `HotTx.tracked`."""
+        rows = self._connection.execute(
+            f"SELECT {TRACKED_COLUMNS} FROM json_each(?) j CROSS JOIN delivery d ON d.id = j.value "
+            "JOIN message m ON m.id = d.message_id",
+            (_list(ids),),
+        )
+        return [Tracked(*row) for row in rows]
+
+    @_away
+    async def tracked_by_key(self, connector_id: int, keys: Sequence[str]) -> list[Tracked]:
+        """See `HotTx.tracked_by_key`."""
+        rows = self._connection.execute(
+            f"SELECT {TRACKED_COLUMNS}, r.key, r.part FROM json_each(?) j CROSS JOIN carrier_ref r "
+            "ON r.key = j.value AND r.connector_id = ? JOIN delivery d ON d.id = r.delivery_id "
+            "JOIN message m ON m.id = d.message_id",
+            (_list(keys), connector_id),
+        )
+        return [Tracked(*row) for row in rows]
+
+    @_away
+    async def uncertain(self, connector_id: int, recipients: Sequence[str]) -> list[Tracked]:
+        """See `HotTx.uncertain`."""
+        rows = self._connection.execute(
+            f"SELECT {TRACKED_COLUMNS} FROM json_each(?) j CROSS JOIN delivery d ON d.recipient = j.value "
+            "AND d.connector_id = ? AND d.state = 'uncertain' JOIN message m ON m.id = d.message_id",
+            (_list(recipients), connector_id),
+        )
+        return [Tracked(*row) for row in rows]
+
+    @_away
+    async def change(self, rows: Sequence[Tracked]) -> None:
+        """See `HotTx.change`."""
+        self._connection.executemany(
+            "UPDATE delivery SET state = ?, reason = ?, money = ?, connector_id = ?, attempt = ?, parts_left = ?, "
+            "carrier_ids = ?, sent_ms = ?, final_ms = ?, expires_ms = ? WHERE id = ?",
+            [
+                (
+                    row.state,
+                    row.reason,
+                    row.money,
+                    row.connector_id,
+                    row.attempt,
+                    row.parts_left,
+                    row.carrier_ids,
+                    row.sent_ms,
+                    row.final_ms,
+                    row.expires_ms,
+                    row.id,
+                )
+                for row in rows
+            ],
+        )
+
+    @_away
+    async def forget_keys(self, connector_id: int, keys: Sequence[str]) -> None:
+        """See `HotTx.forget_keys`."""
+        self._connection.executemany(
+            "DELETE FROM carrier_ref WHERE key = ? AND connector_id = ?",
+            [(key, connector_id) for key in keys],
+        )
+
+    @_away
+    async def take_parked(self, connector_id: int, keys: Sequence[str]) -> list[tuple[str, str]]:
+        """See `HotTx.take_parked`."""
+        rows = self._connection.execute(
+            "DELETE FROM parked_report WHERE connector_id = ? AND key IN (SELECT value FROM json_each(?)) "
+            "RETURNING key, report, id",
+            (connector_id, _list(keys)),
+        ).fetchall()
+        return [(row[0], row[1]) for row in sorted(rows, key=lambda row: row[2])]
+
+    @_away
+    async def erase_bodies(self, message_ids: Sequence[int]) -> None:
+        """See `HotTx.erase_bodies`."""
+        self._connection.execute(
+            "UPDATE message SET body = '', body_kind = 'erased' WHERE id IN (SELECT value FROM json_each(?)) "
+            "AND body_kind = 'sealed' AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id BETWEEN message.first_id "
+            "AND message.last_id AND d.message_id = message.id AND d.final_ms = 0)",
+            (_list(message_ids),),
+        )
+
+    @_away
+    async def lease(
+        self, lane: str, priority: int, room: int, now_ms: int, until_ms: int, slot: int, after_account: int
+    ) -> list[LeasedJob]:
+        """See `HotTx.lease`. Accounts are found by skipping along the index, so a million jobs of one cost nothing."""
+        execute = self._connection.execute
+        accounts: list[int] = []
+        cursor, has_wrapped = after_account, False
+        while len(accounts) < room:
+            row = execute(
+                "SELECT account_id FROM job WHERE lane = ? AND priority = ? AND account_id > ? AND lease_until_ms = 0 "
+                "AND buried_ms = 0 ORDER BY account_id LIMIT 1",
+                (lane, priority, cursor),
+            ).fetchone()
+            if row is None:
+                if has_wrapped or after_account < 0:
+                    break
+                cursor, has_wrapped = -1, True
+            elif has_wrapped and row[0] > after_account:
+                break
+            else:
+                cursor = row[0]
+                accounts.append(cursor)
+        if not accounts:
+            return []
+        found: list[tuple[Any, ...]] = []
+        share = -(-room // len(accounts))
+        for account_id in accounts:
+            if len(found) >= room:
+                break
+            found += execute(
+                "SELECT id, kind, lane, priority, account_id, due_ms, attempts FROM job WHERE lane = ? AND priority = ? "
+                "AND account_id = ? AND due_ms <= ? AND lease_until_ms = 0 AND buried_ms = 0 ORDER BY due_ms, id LIMIT ?",
+                (lane, priority, account_id, now_ms, min(share, room - len(found))),
+            ).fetchall()
+        self._connection.executemany(
+            "UPDATE job SET lease_until_ms = ?, slot = ?, attempts = attempts + 1 WHERE id = ?",
+            [(until_ms, slot, row[0]) for row in found],
+        )
+        return [LeasedJob(*row) for row in found]
+
+    @_away
+    async def jobs_done(self, ids: Sequence[int]) -> None:
+        """See `HotTx.jobs_done`."""
+        self._connection.execute(
+            "DELETE FROM job WHERE id IN (SELECT value FROM json_each(?))", (_list(ids),)
+        )
+
+    @_away
+    async def jobs_again(self, rows: Sequence[tuple[str, str, int, int, int]]) -> None:
+        """See `HotTx.jobs_again`."""
+        self._connection.executemany(
+            "UPDATE job SET kind = ?, lane = ?, due_ms = ?, attempts = ?, lease_until_ms = 0, slot = 0 WHERE id = ?",
+            rows,
+        )
+
+    @_away
+    async def jobs_bury(self, rows: Sequence[tuple[int, str, int]]) -> None:
+        """See `HotTx.jobs_bury`."""
+        self._connection.executemany(
+            "UPDATE job SET buried_ms = ?, why = ?, lease_until_ms = 0, slot = 0 WHERE id = ?", rows
+        )
+
+    @_away
+    async def outgoing(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+        """See `HotTx.outgoing`."""
+        return self._connection.execute(
+            "SELECT d.id, d.message_id, d.account_id, m.priority, m.sender, d.recipient, m.body, m.body_kind, m.alphabet, "
+            "m.parts, d.expires_ms, d.attempt, d.route_id, m.dialect, d.state, m.due_ms FROM json_each(?) j CROSS JOIN "
+            "delivery d ON d.id = j.value JOIN message m ON m.id = d.message_id",
+            (_list(ids),),
+        ).fetchall()
+
+    @_away
+    async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int]]:
+        """See `HotTx.callbacks`."""
+        return self._connection.execute(
+            "SELECT c.id, c.endpoint_id, c.account_id, c.event, c.payload, c.created_ms FROM json_each(?) j "
+            "CROSS JOIN callback c ON c.id = j.value",
+            (_list(ids),),
+        ).fetchall()

@@ -1,0 +1,520 @@
+"""Every table, in one place: the metadata from which SQLAlchemy builds ordinary queries and against which the schema
+steps in `migrations/` are checked. Times are milliseconds UTC, money is micros, 0 stands for "never" and "nobody".
+
+The hot path (`hot_sqlite.py`, `hot_postgres.py`) writes `message`, `delivery`, `carrier_ref`, `event`, `ledger_entry`,
+`wallet`, `job`, `idempotency`, `callback`, `callback_try` and `parked_report` by its own statements. Their indexes are few and
+grow at the right edge (ids are time-ordered) or are partial, so that a large history does not slow a new message.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_BIG = BigInteger().with_variant(Integer(), "sqlite")
+"""64 bits on both; on SQLite the word INTEGER makes a primary key the row's own address."""
+
+
+def _id() -> Column[int]:
+    return Column("id", _BIG, primary_key=True, autoincrement=False)
+
+
+def _ref(name: str) -> Column[int]:
+    return Column(name, _BIG, nullable=False, server_default=text("0"))
+
+
+def _ms(name: str) -> Column[int]:
+    return Column(name, _BIG, nullable=False, server_default=text("0"))
+
+
+def _number(name: str, default: int = 0) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default=text(str(default)))
+
+
+def _text(name: str, default: str = "") -> Column[str]:
+    return Column(name, Text, nullable=False, server_default=text(f"'{default}'"))
+
+
+meta = Table("meta", metadata, Column("key", Text, primary_key=True), _text("value"))
+"""Facts about the whole store: `version` rises with every change that a process must notice; `alive_ms` is the last beat."""
+
+process = Table(
+    "process",
+    metadata,
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    _text("name"),
+    _ms("alive_until_ms"),
+)
+"""Who holds which id slot. A process that stops renewing loses its slot, its connectors and its leases."""
+
+account = Table(
+    "account",
+    metadata,
+    _id(),
+    _text("name"),
+    _text("state", "active"),
+    _text("home"),
+    _text("zone", "UTC"),
+    _text("language", "en"),
+    _text("rules", "{}"),
+    _ms("created_ms"),
+)
+
+application = Table(
+    "application",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _text("name"),
+    _text("state", "active"),
+    _text("services"),
+    _text("rules", "{}"),
+    _ms("created_ms"),
+    Index(None, "account_id"),
+)
+
+token = Table(
+    "token",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _ref("application_id"),
+    _text("kind"),
+    _text("mode"),
+    _text("label"),
+    _text("hint"),
+    _text("login"),
+    _text("hash"),
+    _text("scopes"),
+    _ms("created_ms"),
+    _ms("expires_ms"),
+    _ms("revoked_ms"),
+    Index(None, "account_id"),
+    Index("uq_token_hash", "hash", unique=True),
+    Index(
+        "uq_token_login",
+        "login",
+        unique=True,
+        sqlite_where=text("login <> ''"),
+        postgresql_where=text("login <> ''"),
+    ),
+)
+"""`hint` is the first characters, for people to recognise it by; `login` an SMPP system_id; `scopes` words with spaces."""
+
+sender_name = Table(
+    "sender_name",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _text("channel"),
+    _text("name"),
+    _text("country"),
+    _text("category", "any"),
+    _text("state", "draft"),
+    _text("reason"),
+    _text("documents", "[]"),
+    _ms("created_ms"),
+    _ms("updated_ms"),
+    _ms("expires_ms"),
+    UniqueConstraint("account_id", "channel", "name", "country", "category"),
+)
+
+wallet = Table(
+    "wallet",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _text("mode"),
+    _text("currency"),
+    Column("available_micros", _BIG, nullable=False, server_default=text("0")),
+    Column("held_micros", _BIG, nullable=False, server_default=text("0")),
+    Column("spent_micros", _BIG, nullable=False, server_default=text("0")),
+    Column("credit_limit_micros", _BIG, nullable=False, server_default=text("0")),
+    UniqueConstraint("account_id", "mode", "currency"),
+)
+
+ledger_entry = Table(
+    "ledger_entry",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _ref("wallet_id"),
+    _text("kind"),
+    Column("amount_micros", _BIG, nullable=False),
+    _ref("message_id"),
+    _number("deliveries"),
+    _ms("at_ms"),
+    _text("actor"),
+    _text("note"),
+    Index(None, "wallet_id", "id"),
+)
+"""Immutable. Entries of one message and kind in one commit are one row, with the count of deliveries they stand for."""
+
+price_list = Table(
+    "price_list",
+    metadata,
+    _id(),
+    _text("name"),
+    _text("channel"),
+    _text("currency"),
+    _text("charge_on", "sent"),
+    _ms("created_ms"),
+    UniqueConstraint("name", "channel"),
+)
+
+price = Table(
+    "price",
+    metadata,
+    _id(),
+    _ref("price_list_id"),
+    _text("prefix"),
+    _text("operator"),
+    _text("category"),
+    Column("amount_micros", _BIG, nullable=False),
+    _ms("from_ms"),
+    _ms("until_ms"),
+    Index(None, "price_list_id"),
+)
+
+price_use = Table(
+    "price_use",
+    metadata,
+    Column("account_id", _BIG, nullable=False),
+    Column("price_list_id", _BIG, nullable=False),
+    _number("rank"),
+    PrimaryKeyConstraint("account_id", "price_list_id"),
+)
+"""Which lists an account buys by, in order; account 0 is the default of all that name none for a channel."""
+
+connector = Table(
+    "connector",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _text("channel"),
+    _text("kind"),
+    _text("mode"),
+    _text("state", "on"),
+    _text("settings", "{}"),
+    _ms("created_ms"),
+)
+
+connector_lease = Table(
+    "connector_lease",
+    metadata,
+    Column("connector_id", _BIG, primary_key=True, autoincrement=False),
+    _number("slot"),
+    _ms("until_ms"),
+)
+"""Which process runs a connector. Only it opens the binds and leases the lane."""
+
+route = Table(
+    "route",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _number("rank", 100),
+    _text("mode"),
+    _text("channel"),
+    _text("match", "{}"),
+    _text("connectors", "[]"),
+    _text("uncertain", "{}"),
+    _text("state", "on"),
+)
+
+message = Table(
+    "message",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _ref("application_id"),
+    _text("mode"),
+    _text("channel"),
+    _text("dialect"),
+    _text("sender"),
+    _text("category"),
+    Column("priority", SmallInteger, nullable=False, server_default=text("1")),
+    _text("body"),
+    _text("body_kind", "text"),
+    _text("alphabet"),
+    _number("parts", 1),
+    _text("reference"),
+    _text("cancel_key"),
+    _text("options"),
+    _text("state", "open"),
+    _number("total"),
+    _ref("first_id"),
+    _ref("last_id"),
+    Column("cost_micros", _BIG, nullable=False, server_default=text("0")),
+    _text("currency"),
+    _text("refused"),
+    _ms("created_ms"),
+    _ms("due_ms"),
+    _ms("expires_ms"),
+    Index(None, "account_id", "id"),
+    Index(
+        "ix_message_cancel_key",
+        "account_id",
+        "cancel_key",
+        sqlite_where=text("cancel_key <> ''"),
+        postgresql_where=text("cancel_key <> ''"),
+    ),
+    Index(
+        "ix_message_waiting",
+        "account_id",
+        "due_ms",
+        sqlite_where=text("due_ms > 0"),
+        postgresql_where=text("due_ms > 0"),
+    ),
+)
+"""`body_kind`: text, raw (a part split by the customer), sealed, erased. `state`: loading (pages still coming, nothing leaves),
+open, cancelled. Its deliveries have ids from `first_id` to `last_id`, and other messages' may lie between."""
+
+delivery = Table(
+    "delivery",
+    metadata,
+    _id(),
+    _ref("message_id"),
+    _ref("account_id"),
+    _text("recipient"),
+    _text("country"),
+    _text("state"),
+    _text("reason"),
+    _number("units"),
+    Column("price_micros", _BIG, nullable=False, server_default=text("0")),
+    _ref("wallet_id"),
+    _text("charge_on"),
+    _text("money", "held"),
+    _ref("route_id"),
+    _ref("connector_id"),
+    _number("attempt"),
+    _number("parts_left"),
+    _text("carrier_ids"),
+    _ms("sent_ms"),
+    _ms("final_ms"),
+    _ms("expires_ms"),
+    Index(
+        "ix_delivery_uncertain",
+        "connector_id",
+        "recipient",
+        sqlite_where=text("state = 'uncertain'"),
+        postgresql_where=text("state = 'uncertain'"),
+    ),
+    Index(
+        "ix_delivery_sending",
+        "connector_id",
+        sqlite_where=text("state = 'sending'"),
+        postgresql_where=text("state = 'sending'"),
+    ),
+)
+
+carrier_ref = Table(
+    "carrier_ref",
+    metadata,
+    Column("connector_id", _BIG, nullable=False),
+    Column("key", Text, nullable=False),
+    _ref("delivery_id"),
+    _number("part"),
+    _ms("sent_ms"),
+    PrimaryKeyConstraint("key", "connector_id"),
+    sqlite_with_rowid=False,
+)
+"""Carriers' ids of parts whose receipt is still of interest; a row goes when its receipt has been settled for good."""
+
+parked_report = Table(
+    "parked_report",
+    metadata,
+    _id(),
+    _ref("connector_id"),
+    _text("key"),
+    _text("report"),
+    _ms("at_ms"),
+    Index(None, "connector_id", "key"),
+)
+"""Receipts that came before the response that names their id, or for nothing we know; swept after a time."""
+
+event = Table(
+    "event",
+    metadata,
+    Column("delivery_id", _BIG, nullable=False),
+    Column("id", _BIG, nullable=False),
+    _text("kind"),
+    _ms("at_ms"),
+    _text("detail"),
+    PrimaryKeyConstraint("delivery_id", "id"),
+    sqlite_with_rowid=False,
+)
+"""The journal of a delivery: one typed line a step, what portal and support read."""
+
+job = Table(
+    "job",
+    metadata,
+    _id(),
+    _text("kind"),
+    _text("lane"),
+    Column("priority", SmallInteger, nullable=False, server_default=text("1")),
+    _ref("account_id"),
+    _ms("due_ms"),
+    _ms("lease_until_ms"),
+    _number("slot"),
+    _number("attempts"),
+    _ms("buried_ms"),
+    _text("why"),
+    Index(
+        "ix_job_ready",
+        "lane",
+        "priority",
+        "account_id",
+        "due_ms",
+        "id",
+        sqlite_where=text("lease_until_ms = 0 AND buried_ms = 0"),
+        postgresql_where=text("lease_until_ms = 0 AND buried_ms = 0"),
+    ),
+    Index(
+        "ix_job_leased",
+        "lease_until_ms",
+        sqlite_where=text("lease_until_ms > 0"),
+        postgresql_where=text("lease_until_ms > 0"),
+    ),
+    Index(
+        "ix_job_buried",
+        "buried_ms",
+        sqlite_where=text("buried_ms > 0"),
+        postgresql_where=text("buried_ms > 0"),
+    ),
+)
+"""Durable work. The id is that of its subject: a delivery (`dispatch`, `resolve`) or a callback (`callback`)."""
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("application_id", _BIG, nullable=False),
+    Column("key", Text, nullable=False),
+    _text("body_hash"),
+    _text("answer"),
+    _ms("created_ms"),
+    PrimaryKeyConstraint("application_id", "key"),
+    sqlite_with_rowid=False,
+)
+
+callback_endpoint = Table(
+    "callback_endpoint",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _ref("application_id"),
+    _text("kind", "native"),
+    _text("url"),
+    _text("host"),
+    _text("sealed_secret"),
+    _text("old_sealed_secret"),
+    _ms("old_secret_until_ms"),
+    _text("events"),
+    _number("batch_max", 1),
+    _text("state", "on"),
+    _text("description"),
+    _ms("created_ms"),
+    Index(None, "account_id"),
+)
+
+callback = Table(
+    "callback",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _ref("endpoint_id"),
+    _ref("delivery_id"),
+    _text("event"),
+    _text("payload"),
+    _ms("created_ms"),
+    Index(None, "endpoint_id", "id"),
+)
+"""One event for one endpoint, as it will be or was told. Pending while a job of its id exists."""
+
+callback_try = Table(
+    "callback_try",
+    metadata,
+    Column("callback_id", _BIG, nullable=False),
+    Column("id", _BIG, nullable=False),
+    _ms("at_ms"),
+    _number("status"),
+    _text("error"),
+    _number("elapsed_ms"),
+    PrimaryKeyConstraint("callback_id", "id"),
+    sqlite_with_rowid=False,
+)
+
+inbound = Table(
+    "inbound",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _ref("connector_id"),
+    _text("channel"),
+    _text("sender"),
+    _text("recipient"),
+    _text("body"),
+    _text("keyword"),
+    _ms("received_ms"),
+    Index(None, "account_id", "id"),
+)
+"""Messages from people to us."""
+
+inbound_part = Table(
+    "inbound_part",
+    metadata,
+    Column("connector_id", _BIG, nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("reference", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    _number("total"),
+    _text("body"),
+    _ms("received_ms"),
+    PrimaryKeyConstraint("connector_id", "sender", "recipient", "reference", "number"),
+    sqlite_with_rowid=False,
+)
+"""Parts of a long message from a person, until the last one is here."""
+
+number = Table(
+    "number",
+    metadata,
+    Column("number", Text, primary_key=True),
+    _ref("account_id"),
+    _ref("application_id"),
+    _text("channel", "sms"),
+    _ms("created_ms"),
+)
+"""The numbers and names that people can write to, and whose they are."""
+
+audit = Table(
+    "audit",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _text("actor"),
+    _text("action"),
+    _text("subject"),
+    _text("detail"),
+    _ms("at_ms"),
+    Index(None, "account_id", "id"),
+)
