@@ -28,9 +28,7 @@ _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 1 << 14, 8, 1
 
 def new_token(mode: str) -> str:
     """A new token for `mode` ("test" or "live"). Shown once; keep only `hash_token` of it."""
-    body = ("bt_" if mode == "test" else "bl_") + "".join(
-        secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS)
-    )
+    body = ("bt_" if mode == "test" else "bl_") + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
     return body + _checksum(body)
 
 
@@ -90,9 +88,7 @@ class Vault:
     def seal(self, plain: str, purpose: str) -> str:
         """Encrypt `plain`; the answer is hexadecimal text, 28 bytes longer than the input."""
         nonce = os.urandom(_NONCE_BYTES)
-        return (
-            nonce + self._aead.encrypt(nonce, plain.encode("utf-8", "surrogatepass"), purpose.encode())
-        ).hex()
+        return (nonce + self._aead.encrypt(nonce, plain.encode("utf-8", "surrogatepass"), purpose.encode())).hex()
 
     def open(self, sealed: str, purpose: str) -> str:
         """Decrypt what `seal` gave. Raises `Unreadable`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from berid.domain.errors import Refusal, RefusalKind
 
 
-class Scope(str, Enum):
+class Scope(StrEnum):
     """A right of a token. The `*` of a token's scopes means all of an account's; `operator` stands above accounts."""
 
     SEND = "send"
@@ -33,7 +33,7 @@ class Scope(str, Enum):
     """Run the installation: every account, prices, routes, connectors."""
 
 
-class SenderState(str, Enum):
+class SenderState(StrEnum):
     """The life of a sender name."""
 
     DRAFT = "draft"
@@ -179,9 +179,7 @@ def check_caller(caller: Caller, scope: Scope | None, service: str | None) -> li
             break
     for rules in (account.rules, application.rules):
         if rules.networks and not is_in_networks(caller.address, rules.networks):
-            found.append(
-                Refusal(RefusalKind.ADDRESS_NOT_ALLOWED, f"calls from {caller.address} are not allowed")
-            )
+            found.append(Refusal(RefusalKind.ADDRESS_NOT_ALLOWED, f"calls from {caller.address} are not allowed"))
             break
     return found
 
@@ -194,9 +192,7 @@ def is_in_networks(address: str, networks: Sequence[str]) -> bool:
         return False
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
-    return any(
-        parsed in network for network in _networks(tuple(networks)) if network.version == parsed.version
-    )
+    return any(parsed in network for network in _networks(tuple(networks)) if network.version == parsed.version)
 
 
 @lru_cache(maxsize=1024)
@@ -219,14 +215,10 @@ def check_sender(
         and (name.category == "any" or category == "otp" or name.category == category)
     ]
     if not fitting:
-        return None, Refusal(
-            RefusalKind.SENDER_UNKNOWN, "the sender name is not one of the account's", "sender"
-        )
+        return None, Refusal(RefusalKind.SENDER_UNKNOWN, "the sender name is not one of the account's", "sender")
     for name in fitting:
         if name.state is SenderState.APPROVED and not (name.expires_ms and name.expires_ms <= now_ms):
             return name, None
     if any(name.state in (SenderState.EXPIRED, SenderState.APPROVED) for name in fitting):
         return None, Refusal(RefusalKind.SENDER_EXPIRED, "the sender name has expired", "sender")
-    return None, Refusal(
-        RefusalKind.SENDER_INACTIVE, f"the sender name is {fitting[0].state.value}", "sender"
-    )
+    return None, Refusal(RefusalKind.SENDER_INACTIVE, f"the sender name is {fitting[0].state.value}", "sender")

@@ -8,10 +8,10 @@ amount between two of them; the kind says which. So `available + held + spent` e
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class EntryKind(str, Enum):
+class EntryKind(StrEnum):
     """What an entry is for."""
 
     TOPUP = "topup"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 
 from berid.domain.errors import Refusal
 
@@ -25,7 +25,7 @@ class Category(Enum):
     PROMOTIONAL = "promotional"
 
 
-class State(str, Enum):
+class State(StrEnum):
     """The states of a delivery, the same words in tables, API, portal and docs."""
 
     SCHEDULED = "scheduled"
@@ -60,16 +60,10 @@ FINAL = frozenset(
 """Nothing more is expected. A late report may still lift `expired` or `undelivered` to `delivered`."""
 
 _FOLLOWS: dict[State, frozenset[State]] = {
-    State.SCHEDULED: frozenset(
-        {State.QUEUED, State.HELD, State.SENDING, State.EXPIRED, State.FAILED, State.CANCELLED}
-    ),
-    State.HELD: frozenset(
-        {State.QUEUED, State.SCHEDULED, State.SENDING, State.EXPIRED, State.FAILED, State.CANCELLED}
-    ),
+    State.SCHEDULED: frozenset({State.QUEUED, State.HELD, State.SENDING, State.EXPIRED, State.FAILED, State.CANCELLED}),
+    State.HELD: frozenset({State.QUEUED, State.SCHEDULED, State.SENDING, State.EXPIRED, State.FAILED, State.CANCELLED}),
     State.QUEUED: frozenset({State.HELD, State.SENDING, State.EXPIRED, State.FAILED, State.CANCELLED}),
-    State.SENDING: frozenset(
-        {State.QUEUED, State.SENT, State.UNCERTAIN, State.REJECTED, State.FAILED, State.EXPIRED}
-    ),
+    State.SENDING: frozenset({State.QUEUED, State.SENT, State.UNCERTAIN, State.REJECTED, State.FAILED, State.EXPIRED}),
     State.UNCERTAIN: frozenset(
         {
             State.QUEUED,
@@ -100,7 +94,7 @@ def may_follow(state: State, following: State) -> bool:
     return following in _FOLLOWS[state]
 
 
-class MoneyState(str, Enum):
+class MoneyState(StrEnum):
     """What has become of a delivery's price. Each delivery's price is charged or released exactly once."""
 
     HELD = "held"
@@ -108,7 +102,7 @@ class MoneyState(str, Enum):
     RELEASED = "released"
 
 
-class ChargeOn(str, Enum):
+class ChargeOn(StrEnum):
     """The moment at which a price list turns a hold into a charge."""
 
     SENT = "sent"

@@ -74,7 +74,5 @@ def quote(lists: Sequence[PriceList], number: str, category: str, operator: str,
     for price_list in lists:
         row = price_list.find(number, category, operator, now_ms)
         if row is not None:
-            return Quote(
-                price_list.id, row.amount_micros, price_list.currency, price_list.charge_on, row.prefix
-            )
+            return Quote(price_list.id, row.amount_micros, price_list.currency, price_list.charge_on, row.prefix)
     return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 
-class UncertainPolicy(str, Enum):
+class UncertainPolicy(StrEnum):
     """What becomes of a delivery whose submit left us and got no answer."""
 
     WAIT = "wait"
@@ -42,9 +42,7 @@ class Route:
         """The uncertain policy for a priority; one-time passwords are resent unless the route says otherwise."""
         return self.uncertain.get(priority, UncertainPolicy.RESEND if priority == 0 else UncertainPolicy.WAIT)
 
-    def why_not(
-        self, mode: str, channel: str, number: str, country: str | None, category: str, account_id: int
-    ) -> str:
+    def why_not(self, mode: str, channel: str, number: str, country: str | None, category: str, account_id: int) -> str:
         """Empty if the route takes this delivery, else which condition it fails: what *explain* prints."""
         if self.mode != mode:
             return f"is for {self.mode} traffic"

@@ -275,9 +275,7 @@ class SqliteTx:
     @_away
     async def jobs_done(self, ids: Sequence[int]) -> None:
         """See `HotTx.jobs_done`."""
-        self._connection.execute(
-            "DELETE FROM job WHERE id IN (SELECT value FROM json_each(?))", (_list(ids),)
-        )
+        self._connection.execute("DELETE FROM job WHERE id IN (SELECT value FROM json_each(?))", (_list(ids),))
 
     @_away
     async def jobs_again(self, rows: Sequence[tuple[str, str, int, int, int]]) -> None:
