@@ -35,8 +35,9 @@ def main() -> None:
         sys.exit(f"usage: {sys.argv[0]} {'|'.join(REQUIREMENTS)}")
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(
-            "Berid needs Python 3.11 or newer; this is {}.{}.\n"
-            "Name another: make PYTHON=python3.11 ...".format(*sys.version_info)
+            "Berid needs Python 3.11 or newer; this is {}.{}.\nName another: make PYTHON=python3.11 ...".format(
+                *sys.version_info
+            )
         )
     with open(__file__) as this_file:
         fcntl.flock(this_file, fcntl.LOCK_EX)  # a second `make` waits, then finds it done
@@ -47,17 +48,12 @@ def main() -> None:
 def is_current(wanted: str) -> bool:
     """Whether .venv works here and holds the wanted requirements; what `dev` installs serves `run` too."""
     sets = ["run", "dev"] if wanted == "run" else [wanted]
-    return is_working() and any(
-        _stamp(name).is_file() and _stamp(name).read_text() == mark(name) for name in sets
-    )
+    return is_working() and any(_stamp(name).is_file() and _stamp(name).read_text() == mark(name) for name in sets)
 
 
 def is_working() -> bool:
     """Whether .venv has an interpreter that starts: a copied folder may point to a Python that is gone."""
-    return (
-        PYTHON.exists()
-        and subprocess.run([PYTHON, "-c", ""], check=False, capture_output=True).returncode == 0
-    )
+    return PYTHON.exists() and subprocess.run([PYTHON, "-c", ""], check=False, capture_output=True).returncode == 0
 
 
 def mark(name: str) -> str:
