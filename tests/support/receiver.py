@@ -213,7 +213,8 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._transport.abort()
+            self._transport.write(_rendered(Reply(400)))
+            self._transport.close()
 
     def on_message_begin(self) -> None:
         self._url = b""
