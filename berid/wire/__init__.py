@@ -1,0 +1,1 @@
+"""Protocol engines: bytes in, events out. No sockets, no clock, nothing of ours imported."""

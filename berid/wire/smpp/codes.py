@@ -1,0 +1,269 @@
+"""Numbers of SMPP 3.4 by name, with the few of 5.0 that carriers use on 3.4 links.
+
+Everything here is an `IntEnum` or `IntFlag`, so a member equals the plain integer read from the wire.
+Decoded PDUs hold plain integers: a carrier may send a number that has no name here, and it must survive.
+"""
+
+from enum import IntEnum, IntFlag
+
+RESPONSE_BIT = 0x80000000
+"""Set in the command_id of every response (SMPP 3.4, section 5.1.2)."""
+
+INTERFACE_VERSION_34 = 0x34
+"""What we say in interface_version and sc_interface_version (SMPP 3.4, section 5.2.4)."""
+
+
+class CommandId(IntEnum):
+    """Command ids of SMPP 3.4, section 5.1.2.1."""
+
+    GENERIC_NACK = 0x80000000
+    BIND_RECEIVER = 0x00000001
+    BIND_RECEIVER_RESP = 0x80000001
+    BIND_TRANSMITTER = 0x00000002
+    BIND_TRANSMITTER_RESP = 0x80000002
+    QUERY_SM = 0x00000003
+    QUERY_SM_RESP = 0x80000003
+    SUBMIT_SM = 0x00000004
+    SUBMIT_SM_RESP = 0x80000004
+    DELIVER_SM = 0x00000005
+    DELIVER_SM_RESP = 0x80000005
+    UNBIND = 0x00000006
+    UNBIND_RESP = 0x80000006
+    REPLACE_SM = 0x00000007
+    REPLACE_SM_RESP = 0x80000007
+    CANCEL_SM = 0x00000008
+    CANCEL_SM_RESP = 0x80000008
+    BIND_TRANSCEIVER = 0x00000009
+    BIND_TRANSCEIVER_RESP = 0x80000009
+    OUTBIND = 0x0000000B
+    ENQUIRE_LINK = 0x00000015
+    ENQUIRE_LINK_RESP = 0x80000015
+    SUBMIT_MULTI = 0x00000021
+    SUBMIT_MULTI_RESP = 0x80000021
+    ALERT_NOTIFICATION = 0x00000102
+    DATA_SM = 0x00000103
+    DATA_SM_RESP = 0x80000103
+
+
+class CommandStatus(IntEnum):
+    """Command statuses of SMPP 3.4, section 5.1.3; 0x100 to 0x106 are those of SMPP 5.0."""
+
+    ESME_ROK = 0x00000000
+    ESME_RINVMSGLEN = 0x00000001
+    ESME_RINVCMDLEN = 0x00000002
+    ESME_RINVCMDID = 0x00000003
+    ESME_RINVBNDSTS = 0x00000004
+    ESME_RALYBND = 0x00000005
+    ESME_RINVPRTFLG = 0x00000006
+    ESME_RINVREGDLVFLG = 0x00000007
+    ESME_RSYSERR = 0x00000008
+    ESME_RINVSRCADR = 0x0000000A
+    ESME_RINVDSTADR = 0x0000000B
+    ESME_RINVMSGID = 0x0000000C
+    ESME_RBINDFAIL = 0x0000000D
+    ESME_RINVPASWD = 0x0000000E
+    ESME_RINVSYSID = 0x0000000F
+    ESME_RCANCELFAIL = 0x00000011
+    ESME_RREPLACEFAIL = 0x00000013
+    ESME_RMSGQFUL = 0x00000014
+    ESME_RINVSERTYP = 0x00000015
+    ESME_RINVNUMDESTS = 0x00000033
+    ESME_RINVDLNAME = 0x00000034
+    ESME_RINVDESTFLAG = 0x00000040
+    ESME_RINVSUBREP = 0x00000042
+    ESME_RINVESMCLASS = 0x00000043
+    ESME_RCNTSUBDL = 0x00000044
+    ESME_RSUBMITFAIL = 0x00000045
+    ESME_RINVSRCTON = 0x00000048
+    ESME_RINVSRCNPI = 0x00000049
+    ESME_RINVDSTTON = 0x00000050
+    ESME_RINVDSTNPI = 0x00000051
+    ESME_RINVSYSTYP = 0x00000053
+    ESME_RINVREPFLAG = 0x00000054
+    ESME_RINVNUMMSGS = 0x00000055
+    ESME_RTHROTTLED = 0x00000058
+    ESME_RINVSCHED = 0x00000061
+    ESME_RINVEXPIRY = 0x00000062
+    ESME_RINVDFTMSGID = 0x00000063
+    ESME_RX_T_APPN = 0x00000064
+    ESME_RX_P_APPN = 0x00000065
+    ESME_RX_R_APPN = 0x00000066
+    ESME_RQUERYFAIL = 0x00000067
+    ESME_RINVOPTPARSTREAM = 0x000000C0
+    ESME_ROPTPARNOTALLWD = 0x000000C1
+    ESME_RINVPARLEN = 0x000000C2
+    ESME_RMISSINGOPTPARAM = 0x000000C3
+    ESME_RINVOPTPARAMVAL = 0x000000C4
+    ESME_RDELIVERYFAILURE = 0x000000FE
+    ESME_RUNKNOWNERR = 0x000000FF
+    ESME_RSERTYPUNAUTH = 0x00000100
+    ESME_RPROHIBITED = 0x00000101
+    ESME_RSERTYPUNAVAIL = 0x00000102
+    ESME_RSERTYPDENIED = 0x00000103
+    ESME_RINVDCS = 0x00000104
+    ESME_RINVSRCADDRSUBUNIT = 0x00000105
+    ESME_RINVDSTADDRSUBUNIT = 0x00000106
+
+
+class Tag(IntEnum):
+    """Tags of optional parameters (TLVs), SMPP 3.4, section 5.3.2; CONGESTION_STATE is of 5.0."""
+
+    DEST_ADDR_SUBUNIT = 0x0005
+    DEST_NETWORK_TYPE = 0x0006
+    DEST_BEARER_TYPE = 0x0007
+    DEST_TELEMATICS_ID = 0x0008
+    SOURCE_ADDR_SUBUNIT = 0x000D
+    SOURCE_NETWORK_TYPE = 0x000E
+    SOURCE_BEARER_TYPE = 0x000F
+    SOURCE_TELEMATICS_ID = 0x0010
+    QOS_TIME_TO_LIVE = 0x0017
+    PAYLOAD_TYPE = 0x0019
+    ADDITIONAL_STATUS_INFO_TEXT = 0x001D
+    RECEIPTED_MESSAGE_ID = 0x001E
+    MS_MSG_WAIT_FACILITIES = 0x0030
+    PRIVACY_INDICATOR = 0x0201
+    SOURCE_SUBADDRESS = 0x0202
+    DEST_SUBADDRESS = 0x0203
+    USER_MESSAGE_REFERENCE = 0x0204
+    USER_RESPONSE_CODE = 0x0205
+    SOURCE_PORT = 0x020A
+    DESTINATION_PORT = 0x020B
+    SAR_MSG_REF_NUM = 0x020C
+    LANGUAGE_INDICATOR = 0x020D
+    SAR_TOTAL_SEGMENTS = 0x020E
+    SAR_SEGMENT_SEQNUM = 0x020F
+    SC_INTERFACE_VERSION = 0x0210
+    CALLBACK_NUM_PRES_IND = 0x0302
+    CALLBACK_NUM_ATAG = 0x0303
+    NUMBER_OF_MESSAGES = 0x0304
+    CALLBACK_NUM = 0x0381
+    DPF_RESULT = 0x0420
+    SET_DPF = 0x0421
+    MS_AVAILABILITY_STATUS = 0x0422
+    NETWORK_ERROR_CODE = 0x0423
+    MESSAGE_PAYLOAD = 0x0424
+    DELIVERY_FAILURE_REASON = 0x0425
+    MORE_MESSAGES_TO_SEND = 0x0426
+    MESSAGE_STATE = 0x0427
+    CONGESTION_STATE = 0x0428
+    USSD_SERVICE_OP = 0x0501
+    DISPLAY_TIME = 0x1201
+    SMS_SIGNAL = 0x1203
+    MS_VALIDITY = 0x1204
+    ALERT_ON_MESSAGE_DELIVERY = 0x130C
+    ITS_REPLY_TYPE = 0x1380
+    ITS_SESSION_INFO = 0x1383
+
+
+class DataCoding(IntEnum):
+    """Values of data_coding, SMPP 3.4, section 5.2.19."""
+
+    DEFAULT = 0x00
+    IA5 = 0x01
+    OCTETS_TDMA = 0x02
+    LATIN_1 = 0x03
+    OCTETS = 0x04
+    JIS = 0x05
+    CYRILLIC = 0x06
+    HEBREW = 0x07
+    UCS2 = 0x08
+    PICTOGRAM = 0x09
+    ISO_2022_JP = 0x0A
+    EXTENDED_KANJI = 0x0D
+    KS_C_5601 = 0x0E
+
+
+class EsmClass(IntFlag):
+    """Bits of esm_class, SMPP 3.4, section 5.2.12.
+
+    Bits 5 to 2 are one number, the message type. Wrong: `esm_class & TYPE_DELIVERY_ACK`, which is true for a
+    conversation abort as well. Right: `esm_class & TYPE_MASK == TYPE_DELIVERY_ACK`.
+    """
+
+    MODE_MASK = 0x03
+    MODE_DATAGRAM = 0x01
+    MODE_FORWARD = 0x02
+    MODE_STORE_AND_FORWARD = 0x03
+    TYPE_MASK = 0x3C
+    TYPE_RECEIPT = 0x04
+    TYPE_DELIVERY_ACK = 0x08
+    TYPE_USER_ACK = 0x10
+    TYPE_CONVERSATION_ABORT = 0x18
+    TYPE_INTERMEDIATE = 0x20
+    UDHI = 0x40
+    REPLY_PATH = 0x80
+
+
+class RegisteredDelivery(IntFlag):
+    """Bits of registered_delivery, SMPP 3.4, section 5.2.17. Bits 1 and 0 are one number under RECEIPT_MASK.
+
+    RECEIPT_ON_SUCCESS is of 5.0; reserved in 3.4.
+    """
+
+    RECEIPT_MASK = 0x03
+    RECEIPT = 0x01
+    RECEIPT_ON_FAILURE = 0x02
+    RECEIPT_ON_SUCCESS = 0x03
+    ACK_MASK = 0x0C
+    INTERMEDIATE = 0x10
+
+
+class TypeOfNumber(IntEnum):
+    """TON values, SMPP 3.4, section 5.2.5."""
+
+    UNKNOWN = 0
+    INTERNATIONAL = 1
+    NATIONAL = 2
+    NETWORK_SPECIFIC = 3
+    SUBSCRIBER = 4
+    ALPHANUMERIC = 5
+    ABBREVIATED = 6
+
+
+class NumberingPlan(IntEnum):
+    """NPI values, SMPP 3.4, section 5.2.6."""
+
+    UNKNOWN = 0
+    ISDN = 1
+    DATA = 3
+    TELEX = 4
+    LAND_MOBILE = 6
+    NATIONAL = 8
+    PRIVATE = 9
+    ERMES = 10
+    INTERNET = 14
+    WAP = 18
+
+
+class MessageState(IntEnum):
+    """States of a message at the carrier, SMPP 3.4, section 5.2.28; SCHEDULED and SKIPPED are of 5.0."""
+
+    SCHEDULED = 0
+    ENROUTE = 1
+    DELIVERED = 2
+    EXPIRED = 3
+    DELETED = 4
+    UNDELIVERABLE = 5
+    ACCEPTED = 6
+    UNKNOWN = 7
+    REJECTED = 8
+    SKIPPED = 9
+
+
+def status_name(status: int) -> str:
+    """Return the name of a command status for logs and pages, "ESME_RTHROTTLED".
+
+    A status without a name (carriers have their own from 0x400 on) comes as "0x00000412".
+    """
+    try:
+        return CommandStatus(status).name
+    except ValueError:
+        return f"0x{status:08X}"
+
+
+def command_name(command_id: int) -> str:
+    """Return the name of a command for logs, "submit_sm"; an unknown one comes as "0x00000777"."""
+    try:
+        return CommandId(command_id).name.lower()
+    except ValueError:
+        return f"0x{command_id:08X}"
