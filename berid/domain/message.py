@@ -216,15 +216,14 @@ class Outgoing:
     sender: str
     recipient: str
     body: str
+    body_kind: str
     alphabet: str
     parts: int
-    due_ms: int
     expires_ms: int
     attempt: int
     route_id: int
     lane: str
     dialect: str
-    wants_events: bool = False
 
 
 @dataclass(frozen=True, slots=True)

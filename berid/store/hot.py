@@ -204,12 +204,16 @@ class HotDriver(Protocol):
 class Verb(Generic[Item, Result]):
     """One kind of work in a group. Verbs run in the order of `rank`, so that a later step sees an earlier one's rows.
 
-    `run` gives one result per item, in order; a result that is an exception is raised at that item's caller.
+    `run` gives one result per item, in order; a result that is an exception is raised at that item's caller. `after` is called
+    with the items once they are on disk, before anyone hears of it; `undo` when the transaction came to nothing (`run` may
+    then be called again with some of them). Both must not fail.
     """
 
     name: str
     rank: int
     run: Callable[[HotTx, list[Item]], Awaitable[Sequence[Result | Exception]]]
+    after: Callable[[list[Item]], None] | None = None
+    undo: Callable[[list[Item]], None] | None = None
 
 
 @dataclass(slots=True)
@@ -328,6 +332,7 @@ class HotStore:
         for ask in group:
             by_verb.setdefault(ask.verb.name, []).append(ask)
         answers: list[tuple[_Ask, list[Any]]] = []
+        begun: list[tuple[Verb[Any, Any], list[Any]]] = []
         operations = 0
         if self._lock is not None:
             await self._lock.acquire()
@@ -337,6 +342,7 @@ class HotStore:
                 for asks in sorted(by_verb.values(), key=lambda asks: asks[0].verb.rank):
                     items = [item for ask in asks for item in ask.items]
                     operations += len(items)
+                    begun.append((asks[0].verb, items))
                     results = list(await asks[0].verb.run(tx, items))
                     assert len(results) == len(items), f"verb {asks[0].verb.name} lost a result"
                     place = 0
@@ -346,12 +352,18 @@ class HotStore:
                 await self._driver.commit()
             except BaseException:
                 await self._driver.rollback()
+                for verb, items in begun:
+                    if verb.undo is not None:
+                        verb.undo(items)
                 raise
         finally:
             if self._lock is not None:
                 self._lock.release()
         if self._observe is not None:
             self._observe(operations, self._clock.ticks_s() - started)
+        for verb, items in begun:
+            if verb.after is not None:
+                verb.after(items)
         for ask, results in answers:
             if not ask.future.done():
                 ask.future.set_result(results)

@@ -53,12 +53,14 @@ class SqliteDriver:
         ):
             self._connection.execute(f"PRAGMA {pragma}")
         self._tx = SqliteTx(self._connection)
+        self._changes = 0
 
     async def begin(self) -> SqliteTx:
         """See `HotDriver.begin`. Another process (the command line) may hold the write lock for a moment."""
         for _ in range(200):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
+                self._changes = self._connection.total_changes
                 return self._tx
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) and "busy" not in str(error):
@@ -68,6 +70,9 @@ class SqliteDriver:
 
     async def commit(self) -> None:
         """See `HotDriver.commit`."""
+        if self._connection.total_changes == self._changes:
+            self._connection.commit()  # nothing was written, so there is no disk to wait for
+            return
         loop = asyncio.get_running_loop()
         try:
             await asyncio.shield(loop.run_in_executor(self._thread, self._connection.commit))

@@ -1,0 +1,562 @@
+"""Submission → stored, priced, held, queued, in one commit: the room that every door leads to.
+
+`accept` first gathers every refusal that it can see from the directory in memory, then asks the store for the rest (idempotency,
+balance) inside the transaction that writes message, deliveries, ledger entries and jobs. When it returns, all of that is on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from berid.base.phone import country_of
+from berid.domain.account import Caller, Scope, check_caller, check_sender
+from berid.domain.errors import Refusal, RefusalKind, Refused
+from berid.domain.ledger import EntryKind
+from berid.domain.message import (
+    Accepted,
+    AcceptedDelivery,
+    Category,
+    Outgoing,
+    Priority,
+    State,
+    Submission,
+)
+from berid.domain.pricing import Quote, quote
+from berid.domain.routing import Route, choose
+from berid.flow.ports import Prepared, Runtime
+from berid.store.hot import HotTx, Verb
+
+PAGE = 1_000
+"""Recipients that fit one commit. A larger request is loaded page by page and leaves only when all of it is there."""
+
+LEASE_MS = 60_000
+"""How long a leased job is ours. Longer than a full lane takes to drain: a lane holds two seconds of its connector's rate."""
+
+@dataclass(slots=True)
+class _Line:
+    """One delivery to be accepted: where it goes, what it costs, who pays."""
+
+    recipient: str
+    country: str
+    units: int
+    price_micros: int
+    wallet_id: int
+    charge_on: str
+    route: Route
+    connector_id: int
+    currency: str
+
+
+@dataclass(slots=True)
+class _Order:
+    """Everything decided about a submission before the transaction."""
+
+    rt: Runtime
+    caller: Caller
+    submission: Submission
+    prepared: Prepared
+    lines: list[_Line]
+    refused: list[tuple[str, Refusal]]
+    priority: Priority
+    now_ms: int
+    due_ms: int
+    expires_ms: int
+    message_id: int
+    ids: range
+    stored_body: str
+    body_kind: str
+    holds: dict[int, int]
+    currency: str
+    admitted: list[tuple[str, int]]
+    """(lane, how many places were held in it)."""
+
+
+async def accept(rt: Runtime, caller: Caller, submission: Submission, scope: Scope = Scope.SEND) -> Accepted:
+    """Take a submission over, or refuse it; `scope` is the right that the caller's door asks for.
+
+    Raises `Refused` with every reason seen, and then nothing but counters has changed. Raises `StoreAway` when the store did not
+    take it: the same request may be sent again. The same idempotency key with the same body gives the first answer again.
+    """
+    order = _decide(rt, caller, submission, scope)
+    metrics = rt.metrics
+    if len(order.lines) > PAGE:
+        from berid.flow.load import accept_large
+
+        accepted = await accept_large(rt, order)
+    else:
+        accepted = (await rt.store.hot.do(ACCEPT, [order]))[0]
+    if not accepted.is_replay:
+        metrics.accepted(submission.channel, caller.dialect, caller.mode, accepted.total)
+    return accepted
+
+
+def _decide(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -> _Order:
+    """All that can be known without the store. Raises `Refused` with every reason at once."""
+    now_ms = rt.clock.now_ms()
+    account = caller.account
+    service = "otp" if submission.category is Category.OTP and "otp" in caller.application.services else submission.channel
+    refusals = check_caller(caller, scope, service)
+    channel = rt.channels[submission.channel]
+
+    if submission.needs_sender:
+        refusals += _check_sender(rt, caller, submission, now_ms)
+    if not submission.recipients:
+        kind = RefusalKind.RECIPIENT_INVALID if submission.rejected else RefusalKind.RECIPIENT_MISSING
+        refusals.append(Refusal(kind, "no usable recipient was given", "recipients"))
+    if submission.due_ms is not None and submission.due_ms <= now_ms:
+        refusals.append(Refusal(RefusalKind.SCHEDULE_PAST, "the planned time is in the past", "due"))
+
+    prepared: Prepared | None = None
+    try:
+        prepared = channel.prepare(submission)
+    except Refused as error:
+        refusals += error.refusals
+
+    lines, turned_away = _price(rt, caller, submission, prepared, now_ms)
+    if turned_away and not submission.allows_partial:
+        seen = {refusal.kind: refusal for _, refusal in turned_away}
+        refusals += seen.values()
+
+    if not refusals:
+        refusals += _check_rates(rt, caller, len(lines))
+    if refusals:
+        for refusal in refusals:
+            rt.metrics.refused(refusal.kind.value, caller.dialect)
+        raise Refused(*refusals)
+    assert prepared is not None
+    return _order(rt, caller, submission, prepared, lines, turned_away, now_ms)
+
+
+def _check_sender(rt: Runtime, caller: Caller, submission: Submission, now_ms: int) -> list[Refusal]:
+    if not submission.sender:
+        return [Refusal(RefusalKind.SENDER_MISSING, "no sender was given", "sender")]
+    names = rt.directory.senders.get((caller.account.id, submission.channel, submission.sender), ())
+    country = country_of(submission.recipients[0]) if submission.recipients else None
+    _, refusal = check_sender(names, country, submission.category.value, now_ms)
+    return [refusal] if refusal is not None else []
+
+
+def _check_rates(rt: Runtime, caller: Caller, count: int) -> list[Refusal]:
+    """Count the messages against the rates of account and application, the last thing before the store is asked."""
+    now_s = rt.clock.ticks_s()
+    for key, rules in (
+        (("account", caller.account.id), caller.account.rules),
+        (("token", caller.token.id), caller.application.rules),
+    ):
+        if key[0] == "account" and not rules.per_second and not rules.per_minute:
+            continue
+        wait_s = rt.limits.take(key, now_s, count, rules.per_second, rules.per_minute)
+        if wait_s:
+            return [
+                Refusal(
+                    RefusalKind.RATE_LIMIT, f"too many messages; try again in {wait_s:.1f} s", "", retry_after_s=wait_s
+                )
+            ]
+    return []
+
+
+def _price(
+    rt: Runtime, caller: Caller, submission: Submission, prepared: Prepared | None, now_ms: int
+) -> tuple[list[_Line], list[tuple[str, Refusal]]]:
+    """Price and route every recipient; those that may not be written to come back with the reason.
+
+    Lists of recipients repeat countries, so route and price list are looked up once per country or prefix, not per number.
+    """
+    if prepared is None:
+        return [], []
+    directory, account, mode = rt.directory, caller.account, caller.mode
+    lists = directory.price_lists(account.id, submission.channel)
+    category = submission.category.value
+    rules = (account.rules, caller.application.rules)
+    lines: list[_Line] = []
+    turned_away: list[tuple[str, Refusal]] = []
+    routes: dict[str | None, Route | None] = {}
+    allowed: dict[str | None, Refusal | None] = {}
+    has_prefixes = any(route.prefixes for route in directory.routes)
+    for draft in prepared.drafts:
+        number = draft.recipient
+        country = country_of(number)
+        if country not in allowed:
+            allowed[country] = _check_country(country, account.home, rules)
+        refusal = allowed[country]
+        if refusal is not None:
+            turned_away.append((number, refusal))
+            continue
+        if has_prefixes or country not in routes:
+            routes[country] = choose(directory.routes, mode, submission.channel, number, country, category, account.id)
+        route = routes[country]
+        if route is None:
+            turned_away.append((number, Refusal(RefusalKind.NO_ROUTE, f"no {mode} route serves {country}", "recipients")))
+            continue
+        price = quote(lists, number, category, "", now_ms)
+        wallet_id = directory.wallets.get((account.id, mode, price.currency)) if price is not None else None
+        if price is None or wallet_id is None:
+            turned_away.append((number, Refusal(RefusalKind.NO_PRICE, f"no price is set for {country}", "recipients")))
+            continue
+        lines.append(_line(rt, draft.recipient, draft.units, country, price, wallet_id, route))
+    return lines, turned_away
+
+
+def _line(
+    rt: Runtime, recipient: str, units: int, country: str | None, price: Quote, wallet_id: int, route: Route
+) -> _Line:
+    return _Line(
+        recipient,
+        country or "",
+        units,
+        price.unit_micros * units,
+        wallet_id,
+        price.charge_on.value,
+        route,
+        best_connector(rt, route, 0),
+        price.currency,
+    )
+
+
+def best_connector(rt: Runtime, route: Route, after: int) -> int:
+    """The connector of a route that should carry a delivery now: the first in order of preference that can send.
+
+    `after` is the connector that has just failed (0: none): the search begins behind it. When none can send, the first that is
+    switched on waits for it. What other processes run is believed to be up.
+    """
+    order = route.connectors
+    if after in order:
+        place = order.index(after) + 1
+        order = order[place:] + order[:place]
+    waiting = order[0]
+    for connector_id in order:
+        settings = rt.directory.connectors.get(connector_id)
+        if settings is None or settings.state != "on":
+            continue
+        running = rt.connectors.get(connector_id)
+        if running is None or running.is_up:
+            return connector_id
+        if waiting == order[0]:
+            waiting = connector_id
+    return waiting
+
+
+def _check_country(country: str | None, home: str, rules: Sequence[Any]) -> Refusal | None:
+    for rule in rules:
+        if rule.countries and country not in rule.countries:
+            return Refusal(RefusalKind.COUNTRY_NOT_ALLOWED, f"{country or 'this country'} is not allowed", "recipients")
+        if not rule.international_on and home and country != home:
+            return Refusal(
+                RefusalKind.INTERNATIONAL_OFF, "the account is not activated for other countries", "recipients"
+            )
+    return None
+
+
+def _order(
+    rt: Runtime,
+    caller: Caller,
+    submission: Submission,
+    prepared: Prepared,
+    lines: list[_Line],
+    refused: list[tuple[str, Refusal]],
+    now_ms: int,
+) -> _Order:
+    category = submission.category
+    priority = submission.priority
+    if priority is None:
+        priority = {
+            Category.OTP: Priority.OTP,
+            Category.TRANSACTIONAL: Priority.TRANSACTIONAL,
+            Category.PROMOTIONAL: Priority.BULK,
+        }[category]
+    valid_s = submission.valid_s
+    if valid_s is None:
+        validity = rt.config.validity
+        valid_s = (validity.otp_s, validity.transactional_s, validity.bulk_s)[priority]
+    due_ms = submission.due_ms or 0
+    holds: dict[int, int] = {}
+    for line in lines:
+        holds[line.wallet_id] = holds.get(line.wallet_id, 0) + line.price_micros
+    body, body_kind = prepared.body, prepared.body_kind
+    if submission.content.is_secret:
+        body, body_kind = rt.vault.seal(body, "body"), "sealed"
+    ids = rt.ids.take(1 + len(lines))
+    return _Order(
+        rt=rt,
+        caller=caller,
+        submission=submission,
+        prepared=prepared,
+        lines=lines,
+        refused=refused,
+        priority=priority,
+        now_ms=now_ms,
+        due_ms=due_ms,
+        expires_ms=(due_ms or now_ms) + valid_s * 1000,
+        message_id=ids[0],
+        ids=ids[1:],
+        stored_body=body,
+        body_kind=body_kind,
+        holds=holds,
+        currency=lines[0].currency if lines else "",
+        admitted=[],
+    )
+
+
+async def _accept(tx: HotTx, orders: list[_Order]) -> list[Accepted | Exception]:
+    """The transaction's part, for every order that waits. Orders that are refused here write nothing."""
+    keys = {
+        (order.caller.application.id, order.submission.idempotency[0])
+        for order in orders
+        if order.submission.idempotency is not None
+    }
+    used = await tx.idempotent(keys) if keys else {}
+    balances = await tx.wallets({wallet_id for order in orders for wallet_id in order.holds})
+    left = {wallet_id: available for wallet_id, (available, _) in balances.items()}
+
+    results: list[Accepted | Exception] = []
+    messages: list[tuple[Any, ...]] = []
+    deliveries: list[tuple[Any, ...]] = []
+    entries: list[tuple[Any, ...]] = []
+    jobs: list[tuple[Any, ...]] = []
+    idempotency: list[tuple[Any, ...]] = []
+    taken: dict[int, int] = {}
+    for order in orders:
+        idem = order.submission.idempotency
+        key = (order.caller.application.id, idem[0]) if idem is not None else None
+        if key is not None and key in used and idem is not None:
+            results.append(replay(used[key], idem[1]))
+            continue
+        short = _short(order, balances, left)
+        if short is not None:
+            order.rt.metrics.refused(short.kind.value, order.caller.dialect)
+            results.append(Refused(short))
+            continue
+        for wallet_id, amount in order.holds.items():
+            left[wallet_id] -= amount
+            taken[wallet_id] = taken.get(wallet_id, 0) + amount
+        accepted = _accepted(order, left)
+        if key is not None and idem is not None:
+            answer = msgspec.json.encode(accepted).decode()
+            idempotency.append((*key, idem[1], answer, order.now_ms))
+            used[key] = (idem[1], answer)
+        messages.append(message_row(order, "open"))
+        _rows(order, deliveries, entries, jobs)
+        results.append(accepted)
+    if messages:
+        await tx.insert("message", messages)
+    if deliveries:
+        await tx.insert("delivery", deliveries)
+        await tx.insert("job", jobs)
+    if entries:
+        await tx.insert("ledger_entry", entries)
+        await tx.move_money([(-amount, amount, 0, wallet_id) for wallet_id, amount in sorted(taken.items())])
+    if idempotency:
+        await tx.insert("idempotency", idempotency)
+    return results
+
+
+def replay(stored: tuple[str, str], body_hash: str) -> Accepted | Exception:
+    """The answer to a repeated idempotency key: the first one, or the conflict when the body is another."""
+    if stored[0] != body_hash:
+        return Refused(
+            Refusal(RefusalKind.IDEMPOTENCY_CONFLICT, "this idempotency key was used with another request", "key")
+        )
+    return replace(msgspec.json.decode(stored[1], type=Accepted), is_replay=True)
+
+
+def _short(order: _Order, balances: dict[int, tuple[int, int]], left: dict[int, int]) -> Refusal | None:
+    for wallet_id, amount in order.holds.items():
+        spendable = left[wallet_id] + balances[wallet_id][1]
+        if amount and spendable <= 0:
+            return Refusal(RefusalKind.BALANCE_ZERO, "the balance is used up")
+        if amount > spendable:
+            return Refusal(RefusalKind.BALANCE_SHORT, "the balance does not cover this request")
+    return None
+
+
+def _accepted(order: _Order, left: dict[int, int]) -> Accepted:
+    lines = order.lines
+    return Accepted(
+        message_id=order.message_id,
+        deliveries=[
+            AcceptedDelivery(delivery_id, line.recipient, line.units, line.price_micros)
+            for delivery_id, line in zip(order.ids, lines, strict=True)
+        ],
+        total=len(lines),
+        units=sum(line.units for line in lines),
+        parts=order.prepared.parts,
+        cost_micros=sum(line.price_micros for line in lines),
+        currency=order.currency,
+        balance_micros=left[lines[0].wallet_id] if lines else 0,
+        refused=order.refused,
+        state=State.SCHEDULED if order.due_ms else State.QUEUED,
+        due_ms=order.due_ms or None,
+        created_ms=order.now_ms,
+    )
+
+
+def message_row(order: _Order, state: str) -> tuple[Any, ...]:
+    """The row of table `message`, in the order of `HOT_COLUMNS`."""
+    submission, caller = order.submission, order.caller
+    options = msgspec.json.encode(submission.options).decode() if submission.options else ""
+    refused = (
+        msgspec.json.encode([(number, refusal.kind.value) for number, refusal in order.refused]).decode()
+        if order.refused
+        else ""
+    )
+    return (
+        order.message_id,
+        caller.account.id,
+        caller.application.id,
+        caller.mode,
+        submission.channel,
+        caller.dialect,
+        submission.sender,
+        submission.category.value,
+        int(order.priority),
+        order.stored_body,
+        order.body_kind,
+        order.prepared.alphabet,
+        order.prepared.parts,
+        submission.reference,
+        submission.cancel_key,
+        options,
+        state,
+        len(order.lines),
+        order.ids[0] if order.ids else 0,
+        order.ids[-1] if order.ids else 0,
+        sum(line.price_micros for line in order.lines),
+        order.currency,
+        refused,
+        order.now_ms,
+        order.due_ms,
+        order.expires_ms,
+    )
+
+
+def delivery_row(order: _Order, delivery_id: int, line: _Line) -> tuple[Any, ...]:
+    """The row of table `delivery`, in the order of `HOT_COLUMNS`."""
+    return (
+        delivery_id,
+        order.message_id,
+        order.caller.account.id,
+        line.recipient,
+        line.country,
+        "scheduled" if order.due_ms else "queued",
+        "",
+        line.units,
+        line.price_micros,
+        line.wallet_id,
+        line.charge_on,
+        "held",
+        line.route.id,
+        line.connector_id,
+        0,
+        order.prepared.parts,
+        "",
+        0,
+        0,
+        order.expires_ms,
+    )
+
+
+def hold_rows(order: _Order) -> list[tuple[Any, ...]]:
+    """One ledger entry per wallet: the hold of the whole message, with the count of deliveries it stands for."""
+    counts: dict[int, int] = {}
+    for line in order.lines:
+        counts[line.wallet_id] = counts.get(line.wallet_id, 0) + 1
+    return [
+        (
+            order.rt.ids.next(),
+            order.caller.account.id,
+            wallet_id,
+            EntryKind.HOLD.value,
+            amount,
+            order.message_id,
+            counts[wallet_id],
+            order.now_ms,
+            "",
+            "",
+        )
+        for wallet_id, amount in order.holds.items()
+        if amount
+    ]
+
+
+def _rows(
+    order: _Order, deliveries: list[tuple[Any, ...]], entries: list[tuple[Any, ...]], jobs: list[tuple[Any, ...]]
+) -> None:
+    """Rows of deliveries, holds and jobs. Work that its lane has room for is leased to us in this same commit."""
+    rt, priority, account_id = order.rt, int(order.priority), order.caller.account.id
+    by_lane: dict[int, int] = {}
+    for line in order.lines:
+        by_lane[line.connector_id] = by_lane.get(line.connector_id, 0) + 1
+    leased: set[int] = set()
+    if not order.due_ms:
+        for connector_id, count in by_lane.items():
+            lane = rt.lanes.get(f"c{connector_id}")
+            if lane is not None and lane.admit(priority, account_id, count):
+                leased.add(connector_id)
+                order.admitted.append((lane.name, count))
+    until_ms = order.now_ms + LEASE_MS
+    for delivery_id, line in zip(order.ids, order.lines, strict=True):
+        deliveries.append(delivery_row(order, delivery_id, line))
+        is_leased = line.connector_id in leased
+        jobs.append(
+            (
+                delivery_id,
+                "dispatch",
+                f"c{line.connector_id}",
+                priority,
+                account_id,
+                order.due_ms or order.now_ms,
+                until_ms if is_leased else 0,
+                rt.slot if is_leased else 0,
+                1 if is_leased else 0,
+            )
+        )
+    entries += hold_rows(order)
+
+
+def _withdraw(orders: list[_Order]) -> None:
+    """Give back the places in lanes that were held for work which was not written."""
+    for order in orders:
+        for lane, count in order.admitted:
+            order.rt.lanes[lane].withdraw(count)
+        order.admitted.clear()
+
+
+def _push(orders: list[_Order]) -> None:
+    """Hand the leased deliveries to their lanes in memory."""
+    for order in orders:
+        for lane, count in order.admitted:
+            order.rt.lanes[lane].push(_outgoing(order, lane), held=count)
+
+
+def _outgoing(order: _Order, lane: str) -> list[Outgoing]:
+    """The deliveries of one lane, as a connector needs them."""
+    submission, prepared = order.submission, order.prepared
+    return [
+        Outgoing(
+            delivery_id=delivery_id,
+            message_id=order.message_id,
+            account_id=order.caller.account.id,
+            priority=int(order.priority),
+            sender=submission.sender,
+            recipient=line.recipient,
+            body=prepared.body,
+            body_kind=prepared.body_kind,
+            alphabet=prepared.alphabet,
+            parts=prepared.parts,
+            expires_ms=order.expires_ms,
+            attempt=0,
+            route_id=line.route.id,
+            lane=lane,
+            dialect=order.caller.dialect,
+        )
+        for delivery_id, line in zip(order.ids, order.lines, strict=True)
+        if f"c{line.connector_id}" == lane
+    ]
+
+
+ACCEPT: Verb[_Order, Accepted] = Verb("accept", 10, _accept, after=_push, undo=_withdraw)
+"""Lines up in `HotStore` with every other request that waits."""

@@ -1,0 +1,206 @@
+"""What a batch of outcomes or reports is about to write: collected in lists, written in a few statements.
+
+`record`, `settle`, `cancel` and the sweeper all end in the same four things: deliveries change state, money moves, the journal grows,
+customers are told. `Changes` is the one place where that is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from berid.base.ids import show
+from berid.domain.ledger import EntryKind, effect
+from berid.domain.message import FINAL, MoneyState, State
+from berid.domain.report import EVENT_OF_STATE
+from berid.flow.ports import Runtime
+from berid.store.hot import HotTx, Tracked
+
+CALLBACK_LEASE_MS = 120_000
+"""Longer than one call with its time limit, and than a full lane takes to drain."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Tell:
+    """One event for one endpoint, on its way through a lane."""
+
+    callback_id: int
+    endpoint_id: int
+    account_id: int
+    event: str
+    payload: str
+    created_ms: int
+    attempts: int
+    priority: int = 1
+    parts: int = 1
+
+
+@dataclass(slots=True)
+class Changes:
+    """Collects the writes of one batch. `now_ms` is the time of all of them."""
+
+    rt: Runtime
+    now_ms: int
+    rows: dict[int, Tracked] = field(default_factory=dict)
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+    refs: list[tuple[Any, ...]] = field(default_factory=list)
+    forgotten: dict[int, list[str]] = field(default_factory=dict)
+    done: list[int] = field(default_factory=list)
+    again: list[tuple[str, str, int, int, int]] = field(default_factory=list)
+    new_jobs: list[tuple[Any, ...]] = field(default_factory=list)
+    callbacks: list[tuple[Any, ...]] = field(default_factory=list)
+    tells: list[tuple[str, Tell]] = field(default_factory=list)
+    """Leased callbacks by lane: to be pushed after the commit, or withdrawn."""
+    parked: list[tuple[Any, ...]] = field(default_factory=list)
+    erased: list[int] = field(default_factory=list)
+    _money: dict[tuple[int, int, str, int], list[int]] = field(default_factory=dict)
+
+    def journal(self, row: Tracked, kind: str, detail: dict[str, Any] | None = None) -> None:
+        """Append one line to the delivery's history."""
+        text = _encode(detail).decode() if detail else ""
+        self.events.append((row.id, self.rt.ids.next(), kind, self.now_ms, text))
+
+    def advance(self, row: Tracked, state: State, reason: str = "", detail: dict[str, Any] | None = None) -> None:
+        """Put a delivery into `state`, with its journal line and its event; the caller has asked `may_follow`."""
+        row.state = state.value
+        row.reason = reason
+        if state in FINAL:
+            row.final_ms = self.now_ms
+            if row.body_kind == "sealed":
+                self.erased.append(row.message_id)
+            self.rt.metrics.settled(row.channel, state.value)
+        self.rows[row.id] = row
+        self.journal(row, state.value, detail)
+        self._tell(row, state)
+
+    def charge(self, row: Tracked) -> None:
+        """Turn the delivery's hold into a charge, if it still is one."""
+        self._move(row, EntryKind.CHARGE, MoneyState.CHARGED)
+
+    def release(self, row: Tracked) -> None:
+        """Give the delivery's hold back, if it still is one."""
+        self._move(row, EntryKind.RELEASE, MoneyState.RELEASED)
+
+    def _move(self, row: Tracked, kind: EntryKind, state: MoneyState) -> None:
+        if row.money != MoneyState.HELD.value:
+            return
+        row.money = state.value
+        self.rows[row.id] = row
+        if row.price_micros:
+            total = self._money.setdefault((row.wallet_id, row.account_id, kind.value, row.message_id), [0, 0])
+            total[0] += row.price_micros
+            total[1] += 1
+
+    def _tell(self, row: Tracked, state: State) -> None:
+        """One callback row and job for every endpoint of the account that wants this event."""
+        event = EVENT_OF_STATE.get(state)
+        endpoints = self.rt.directory.endpoints.get(row.account_id)
+        if event is None or not endpoints:
+            return
+        payload = ""
+        for endpoint in endpoints:
+            if not endpoint.wants(row.application_id, event):
+                continue
+            if endpoint.kind == "smpp" and row.dialect != "smpp":
+                continue
+            payload = payload or self.payload(row, event)
+            self.tell(endpoint.id, endpoint.lane, row.account_id, row.id, event, payload)
+
+    def tell(self, endpoint_id: int, lane_name: str, account_id: int, delivery_id: int, event: str, payload: str) -> None:
+        """Write one callback and its job; leased to this process when the lane in memory has room."""
+        rt = self.rt
+        callback_id = rt.ids.next()
+        lane = rt.lanes.get(lane_name)
+        is_leased = lane is not None and lane.admit(1, account_id, 1)
+        if is_leased:
+            self.tells.append(
+                (lane_name, Tell(callback_id, endpoint_id, account_id, event, payload, self.now_ms, 1))
+            )
+        self.callbacks.append((callback_id, account_id, endpoint_id, delivery_id, event, payload, self.now_ms))
+        self.new_jobs.append(
+            (
+                callback_id,
+                "callback",
+                lane_name,
+                1,
+                account_id,
+                self.now_ms,
+                self.now_ms + CALLBACK_LEASE_MS if is_leased else 0,
+                rt.slot if is_leased else 0,
+                1 if is_leased else 0,
+            )
+        )
+
+    def payload(self, row: Tracked, event: str) -> str:
+        """The event's data as it will be told, frozen now: later states do not change what was true at this one."""
+        data: dict[str, Any] = {
+            "type": event,
+            "created_ms": self.now_ms,
+            "delivery_id": show("dlv", row.id),
+            "message_id": show("msg", row.message_id),
+            "channel": row.channel,
+            "mode": row.mode,
+            "to": row.recipient,
+            "sender": row.sender,
+            "state": row.state,
+            "reason": row.reason,
+            "units": row.units,
+            "reference": row.reference,
+            "dialect": row.dialect,
+            "total": row.total,
+            "accepted_ms": row.created_ms,
+            "sent_ms": row.sent_ms,
+        }
+        if row.options:
+            data["options"] = msgspec.Raw(row.options.encode())
+        return _encode(data).decode()
+
+    async def write(self, tx: HotTx) -> None:
+        """Write everything collected."""
+        rt = self.rt
+        if self.rows:
+            await tx.change(list(self.rows.values()))
+        if self.refs:
+            await tx.insert("carrier_ref", self.refs)
+        for connector_id, keys in self.forgotten.items():
+            await tx.forget_keys(connector_id, keys)
+        if self.events:
+            await tx.insert("event", self.events)
+        if self._money:
+            wallets: dict[int, list[int]] = {}
+            entries: list[tuple[Any, ...]] = []
+            for (wallet_id, account_id, kind, message_id), (amount, count) in self._money.items():
+                entries.append(
+                    (rt.ids.next(), account_id, wallet_id, kind, amount, message_id, count, self.now_ms, "", "")
+                )
+                change = wallets.setdefault(wallet_id, [0, 0, 0])
+                for place, part in enumerate(effect(EntryKind(kind), amount)):
+                    change[place] += part
+            await tx.insert("ledger_entry", entries)
+            await tx.move_money([(*change, wallet_id) for wallet_id, change in sorted(wallets.items())])  # type: ignore[misc]
+        if self.done:
+            await tx.jobs_done(self.done)
+        if self.again:
+            await tx.jobs_again(self.again)
+        if self.callbacks:
+            await tx.insert("callback", self.callbacks)
+        if self.new_jobs:
+            await tx.insert("job", self.new_jobs)
+        if self.parked:
+            await tx.insert("parked_report", self.parked)
+        if self.erased:
+            await tx.erase_bodies(self.erased)
+
+    def push(self) -> None:
+        """After the commit: hand the leased callbacks to their lanes."""
+        for lane, tell in self.tells:
+            self.rt.lanes[lane].push([tell], held=1)
+
+    def withdraw(self) -> None:
+        """After a rollback: give the places back."""
+        for lane, _ in self.tells:
+            self.rt.lanes[lane].withdraw(1)

@@ -1,0 +1,488 @@
+"""Due delivery → connector → outcome: what leaves, when, and what became of it.
+
+One `Dispatcher` per connector that this process runs. It keeps the connector's lane filled from the table, takes parcels as
+large as the connector has room for, commits the intent (*sending*), hands the parcel over, and records every outcome. Between the
+intent and the outcome lies the only stretch in which a crash leaves a doubt; it is never longer than the connector's window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from berid.domain.errors import Permanent, SendFailure, Uncertain
+from berid.domain.message import ChargeOn, Outgoing, Sent, State
+from berid.domain.routing import Route, UncertainPolicy
+from berid.flow.accept import LEASE_MS, best_connector
+from berid.flow.changes import Changes
+from berid.flow.ports import Connector, Outcome, Runtime
+from berid.flow.settle import apply_report, read_report
+from berid.queue.lanes import Lane
+from berid.store.hot import HotTx, StoreAway, Tracked, Verb
+
+log = logging.getLogger("berid.dispatch")
+
+LANE_SECONDS = 2
+"""How many seconds of its rate a lane holds in memory."""
+
+LANE_CAPACITY = 4_000
+"""The most a lane holds, and what it holds when its connector has no rate."""
+
+PARCEL = 200
+"""Deliveries in one parcel at most: one intent, one hand-over."""
+
+IDLE_POLL_S = 0.05
+"""How often an idle lane looks into the table for work that another process accepted or whose time has come."""
+
+RETRY_S = (1, 2, 5, 10, 20, 40, 60)
+"""Waits before trying a delivery again when the carrier said "not now" and no other connector can take it."""
+
+SILENT_SWITCH_S = 0.2
+"""How often a connector that is down gives its work to others."""
+
+
+@dataclass(slots=True)
+class _Intent:
+    connector_id: int
+    parcel: list[Outgoing]
+    now_ms: int
+
+
+@dataclass(slots=True)
+class _Done:
+    rt: Runtime
+    outgoing: Outgoing
+    connector_id: int
+    outcome: Outcome
+    at_ms: int
+    changes: Changes | None = None
+
+
+async def _start(tx: HotTx, intents: list[_Intent]) -> list[set[int] | Exception]:
+    by_connector: dict[int, list[_Intent]] = {}
+    for intent in intents:
+        by_connector.setdefault(intent.connector_id, []).append(intent)
+    started: set[int] = set()
+    for connector_id, group in by_connector.items():
+        ids = [outgoing.delivery_id for intent in group for outgoing in intent.parcel]
+        started |= await tx.start_sending(ids, connector_id, max(intent.now_ms for intent in group))
+    return [started for _ in intents]
+
+
+START: Verb[_Intent, set[int]] = Verb("start", 20, _start)
+"""The intent: committed just before bytes may leave."""
+
+
+async def _record(tx: HotTx, dones: list[_Done]) -> list[None | Exception]:
+    """Write what became of submits. A delivery that is no longer *sending* is left alone: someone else has settled it."""
+    rt = dones[0].rt
+    changes = Changes(rt, rt.clock.now_ms())
+    dones[0].changes = changes
+    rows = {row.id: row for row in await tx.tracked([done.outgoing.delivery_id for done in dones])}
+    keys: dict[int, dict[str, tuple[Tracked, int]]] = {}
+    for done in dones:
+        row = rows.get(done.outgoing.delivery_id)
+        if row is None or row.state != State.SENDING.value or row.connector_id != done.connector_id:
+            continue
+        outcome = done.outcome
+        if isinstance(outcome, Sent):
+            _sent(changes, row, done, outcome)
+            mine = keys.setdefault(done.connector_id, {})
+            for part, key in enumerate(outcome.keys):
+                mine[key] = (row, part)
+        elif isinstance(outcome, Uncertain):
+            _uncertain(changes, row, done, outcome)
+        elif isinstance(outcome, Permanent):
+            detail = {"connector": done.connector_id, "code": outcome.code, "attempt": row.attempt}
+            changes.release(row)
+            changes.advance(row, State.REJECTED, outcome.code, detail)
+            changes.done.append(row.id)
+        else:
+            _try_again(changes, row, done, outcome)
+    for connector_id, waiting in keys.items():
+        if rt.parked.get(connector_id):
+            await _take_parked(tx, changes, connector_id, waiting)
+    await changes.write(tx)
+    return [None for _ in dones]
+
+
+def _sent(changes: Changes, row: Tracked, done: _Done, outcome: Sent) -> None:
+    row.sent_ms = done.at_ms
+    row.carrier_ids = ",".join(outcome.carrier_ids)
+    row.parts_left = len(outcome.keys)
+    for part, key in enumerate(outcome.keys):
+        changes.refs.append((done.connector_id, key, row.id, part, done.at_ms))
+    if row.charge_on == ChargeOn.SENT.value:
+        changes.charge(row)
+    detail = {"connector": done.connector_id, "carrier_ids": row.carrier_ids, "attempt": row.attempt}
+    changes.advance(row, State.SENT, "", detail)
+    changes.done.append(row.id)
+
+
+def _uncertain(changes: Changes, row: Tracked, done: _Done, outcome: Uncertain) -> None:
+    """The journal always says *uncertain*, whatever the route's policy then does: a double can be traced to it."""
+    rt = changes.rt
+    route = _route(rt, row.route_id)
+    policy = route.policy(row.priority) if route is not None else UncertainPolicy.WAIT
+    detail = {"connector": done.connector_id, "code": outcome.code, "policy": policy.value, "attempt": row.attempt}
+    rt.metrics.uncertain(done.connector_id)
+    changes.advance(row, State.UNCERTAIN, outcome.code, detail)
+    resolve_uncertain(changes, row, policy, done.connector_id)
+
+
+def resolve_uncertain(changes: Changes, row: Tracked, policy: UncertainPolicy, connector_id: int) -> None:
+    """Apply a policy to a delivery that has just become uncertain and still has its job."""
+    if policy is UncertainPolicy.RESEND and row.expires_ms > changes.now_ms:
+        _queue_again(changes, row, connector_id, changes.now_ms)
+    elif policy is UncertainPolicy.FAIL:
+        changes.release(row)
+        changes.advance(row, State.FAILED, "uncertain")
+        changes.done.append(row.id)
+    else:
+        due_ms = max(row.expires_ms, changes.now_ms + 1_000)
+        changes.again.append(("resolve", "clock", due_ms, 0, row.id))
+
+
+def _try_again(changes: Changes, row: Tracked, done: _Done, failure: SendFailure) -> None:
+    """Nothing reached the carrier: the next connector at once, or this one after a wait that grows."""
+    rt = changes.rt
+    route = _route(rt, row.route_id)
+    target = best_connector(rt, route, done.connector_id) if route is not None else done.connector_id
+    wait_s = 0.0
+    if target == done.connector_id or row.attempt > len(route.connectors if route is not None else ()):
+        wait_s = RETRY_S[min(row.attempt, len(RETRY_S)) - 1] * random.uniform(0.8, 1.2)  # noqa: S311
+    due_ms = changes.now_ms + int(wait_s * 1000)
+    changes.journal(row, "retry", {"connector": done.connector_id, "code": failure.code, "attempt": row.attempt})
+    if due_ms >= row.expires_ms:
+        row.state = State.SENDING.value
+        changes.release(row)
+        changes.advance(row, State.EXPIRED, failure.code)
+        changes.done.append(row.id)
+        return
+    _queue_again(changes, row, target, due_ms)
+
+
+def _queue_again(changes: Changes, row: Tracked, connector_id: int, due_ms: int) -> None:
+    rt = changes.rt
+    route = _route(rt, row.route_id)
+    if route is not None and connector_id == row.connector_id and due_ms <= changes.now_ms:
+        connector_id = best_connector(rt, route, row.connector_id)
+    row.state = State.QUEUED.value
+    changes.rows[row.id] = row
+    changes.again.append(("dispatch", f"c{connector_id}", due_ms, row.attempt, row.id))
+    lane = rt.lanes.get(f"c{connector_id}")
+    if lane is not None:
+        lane.spill(row.priority, row.account_id)
+        lane.wake.set()
+
+
+async def _take_parked(
+    tx: HotTx, changes: Changes, connector_id: int, waiting: dict[str, tuple[Tracked, int]]
+) -> None:
+    """Receipts that beat the response: apply those that were waiting for these ids, in the order they came."""
+    for key, text in await tx.take_parked(connector_id, list(waiting)):
+        changes.rt.parked[connector_id] -= 1
+        row, part = waiting[key]
+        row.key, row.part = key, part
+        apply_report(changes, row, read_report(text))
+
+
+def _after(dones: list[_Done]) -> None:
+    if dones[0].changes is not None:
+        dones[0].changes.push()
+
+
+def _undo(dones: list[_Done]) -> None:
+    if dones[0].changes is not None:
+        dones[0].changes.withdraw()
+        dones[0].changes = None
+
+
+RECORD: Verb[_Done, None] = Verb("record", 30, _record, after=_after, undo=_undo)
+"""The outcome of submits."""
+
+
+def _route(rt: Runtime, route_id: int) -> Route | None:
+    return rt.directory.route_by_id.get(route_id)
+
+
+@dataclass(slots=True)
+class _Refill:
+    lane: str
+    rooms: list[int]
+    """How many to lease of each priority."""
+    cursors: list[int]
+    """The account behind which the round of each priority goes on; moved by the lease."""
+    now_ms: int
+    slot: int
+    found: list[int] = field(default_factory=lambda: [0, 0, 0])
+
+
+async def _lease(tx: HotTx, asks: list[_Refill]) -> list[list[tuple[Any, ...]] | Exception]:
+    """Lease due jobs of a lane, with what a connector needs of them."""
+    results: list[list[tuple[Any, ...]] | Exception] = []
+    for ask in asks:
+        leased: list[int] = []
+        left = max(ask.rooms)
+        for priority, room in enumerate(ask.rooms):
+            room = room if priority == 0 else min(room, left)
+            if room <= 0:
+                continue
+            jobs = await tx.lease(
+                ask.lane, priority, room, ask.now_ms, ask.now_ms + LEASE_MS, ask.slot, ask.cursors[priority]
+            )
+            ask.found[priority] = len(jobs)
+            left -= len(jobs)
+            if jobs:
+                ask.cursors[priority] = jobs[-1].account_id
+                leased += [job.id for job in jobs]
+        results.append(await tx.outgoing(leased) if leased else [])
+    return results
+
+
+LEASE: Verb[_Refill, list[tuple[Any, ...]]] = Verb("lease", 15, _lease)
+
+
+async def _give_back(tx: HotTx, rows: list[tuple[str, str, int, int, int]]) -> list[None | Exception]:
+    await tx.jobs_again(rows)
+    return [None for _ in rows]
+
+
+GIVE_BACK: Verb[tuple[str, str, int, int, int], None] = Verb("give_back", 16, _give_back)
+
+
+async def _drop(tx: HotTx, ids: list[int]) -> list[None | Exception]:
+    await tx.jobs_done(ids)
+    return [None for _ in ids]
+
+
+DROP: Verb[int, None] = Verb("drop", 60, _drop)
+"""Jobs of deliveries that are no longer waiting (cancelled, expired, settled elsewhere)."""
+
+
+class Dispatcher:
+    """Drives one connector. `run` until cancelled; then `drain` to give back what was not sent."""
+
+    def __init__(self, rt: Runtime, connector: Connector) -> None:
+        settings = connector.settings
+        self._rt = rt
+        self._connector = connector
+        self._id = settings.id
+        rate = float(settings.settings.get("rate", 0) or 0)  # type: ignore[arg-type]
+        capacity = min(LANE_CAPACITY, max(50, int(rate * LANE_SECONDS))) if rate else LANE_CAPACITY
+        self.lane: Lane[Outgoing] = Lane(settings.lane, capacity)
+        self._outcomes: list[_Done] = []
+        self._flushes: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._cursors = [-1, -1, -1]
+        self._is_refilling = False
+        self._polled_s = 0.0
+        self._is_stopping = False
+        connector.on_room(self.lane.wake.set)
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        rt, lane, connector = self._rt, self.lane, self._connector
+        rt.lanes[lane.name] = lane
+        while True:
+            lane.wake.clear()
+            if not connector.is_up:
+                await self._pass_on()
+                await self._wait(SILENT_SWITCH_S)
+                continue
+            now_s = rt.clock.ticks_s()
+            self._refill(now_s)
+            room, reserved = connector.room() if self._is_on else (0, 0)
+            parcel = lane.take(min(room, PARCEL), min(reserved, max(0, min(room, PARCEL)))) if room > 0 else []
+            if parcel:
+                connector.reserve(sum(outgoing.parts for outgoing in parcel))
+                self._keep(self._sending, self._send(parcel))
+                # Give others the loop; an unlimited connector would otherwise fill its window in one go.
+                await asyncio.sleep(0)
+                continue
+            await self._wait(IDLE_POLL_S)
+
+    @property
+    def _is_on(self) -> bool:
+        settings = self._rt.directory.connectors.get(self._id)
+        return settings is not None and settings.state in ("on", "draining")
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self.lane.wake.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _refill(self, now_s: float) -> None:
+        """Start a lease when the memory runs low and the table may have something."""
+        lane = self.lane
+        if self._is_refilling or not self._is_on:
+            return
+        is_due = now_s - self._polled_s >= IDLE_POLL_S
+        if (lane.has_spilled and lane.room * 2 >= lane.capacity) or is_due:
+            self._is_refilling = True
+            self._polled_s = now_s
+            self._keep(self._sending, self._lease())
+
+    async def _lease(self) -> None:
+        """Lease what fits, in order of priority."""
+        rt, lane = self._rt, self.lane
+        try:
+            room = lane.room
+            # The first priority never waits for room that the others take.
+            ask = _Refill(lane.name, [max(room, PARCEL), room, room], self._cursors, rt.clock.now_ms(), rt.slot)
+            rows = (await rt.store.hot.do(LEASE, [ask]))[0]
+            left = room
+            for priority, found in enumerate(ask.found):
+                asked = ask.rooms[priority] if priority == 0 else min(ask.rooms[priority], left)
+                if found < asked:
+                    lane.drained(priority)
+                left -= found
+            await self._admit(rows)
+        except StoreAway as error:
+            log.warning("the store is away; leasing waits", extra={"lane": lane.name, "why": str(error)})
+            await rt.clock.sleep(0.5)
+        finally:
+            self._is_refilling = False
+
+    async def _admit(self, rows: list[tuple[Any, ...]]) -> None:
+        """Put leased deliveries that still wait into the lane; drop the jobs of those that do not."""
+        rt = self._rt
+        items: list[Outgoing] = []
+        dropped: list[int] = []
+        for row in rows:
+            if row[14] not in ("queued", "scheduled"):
+                dropped.append(row[0])
+                continue
+            body, body_kind = row[6], row[7]
+            if body_kind == "sealed":
+                body, body_kind = rt.vault.open(body, "body"), "text"
+            items.append(
+                Outgoing(
+                    delivery_id=row[0],
+                    message_id=row[1],
+                    account_id=row[2],
+                    priority=row[3],
+                    sender=row[4],
+                    recipient=row[5],
+                    body=body,
+                    body_kind=body_kind,
+                    alphabet=row[8],
+                    parts=row[9],
+                    expires_ms=row[10],
+                    attempt=row[11],
+                    route_id=row[12],
+                    lane=self.lane.name,
+                    dialect=row[13],
+                )
+            )
+        self.lane.push(items)
+        if dropped:
+            await rt.store.hot.do(DROP, dropped)
+
+    async def _send(self, parcel: list[Outgoing]) -> None:
+        """Commit the intent, then hand over those that may go."""
+        rt, connector = self._rt, self._connector
+        try:
+            started = (await rt.store.hot.do(START, [_Intent(self._id, parcel, rt.clock.now_ms())]))[0]
+        except StoreAway:
+            connector.give_back(sum(outgoing.parts for outgoing in parcel))
+            self.lane.push(parcel)
+            await rt.clock.sleep(0.2)
+            return
+        going = [outgoing for outgoing in parcel if outgoing.delivery_id in started]
+        staying = [outgoing for outgoing in parcel if outgoing.delivery_id not in started]
+        if staying:
+            connector.give_back(sum(outgoing.parts for outgoing in staying))
+            await self._settle_stayed(staying)
+        if going:
+            connector.send(going, self._report)
+
+    async def _settle_stayed(self, staying: list[Outgoing]) -> None:
+        """Deliveries that could not start: cancelled or settled elsewhere, or past their validity."""
+        from berid.flow.sweep import EXPIRE
+
+        try:
+            await self._rt.store.hot.do(EXPIRE, [(self._rt, outgoing.delivery_id) for outgoing in staying])
+        except StoreAway:
+            return  # their leases run out and they are looked at again
+
+    def _report(self, outgoing: Outgoing, outcome: Outcome) -> None:
+        """One outcome; those of one turn of the loop are recorded together."""
+        rt = self._rt
+        if not self._outcomes:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outcomes.append(_Done(rt, outgoing, self._id, outcome, rt.clock.now_ms()))
+        rt.metrics.outcome(self._id, "sent" if isinstance(outcome, Sent) else type(outcome).__name__.lower())
+
+    def _flush(self) -> None:
+        dones, self._outcomes = self._outcomes, []
+        if dones:
+            self._keep(self._flushes, self._record(dones))
+
+    async def _record(self, dones: list[_Done]) -> None:
+        """Record outcomes, however long the store is away: they are known nowhere else."""
+        wait_s = 0.1
+        while True:
+            try:
+                await self._rt.store.hot.do(RECORD, dones)
+                return
+            except StoreAway as error:
+                log.warning("the store is away; outcomes wait", extra={"count": len(dones), "why": str(error)})
+                await self._rt.clock.sleep(wait_s)
+                wait_s = min(wait_s * 2, 2.0)
+
+    async def _pass_on(self) -> None:
+        """While the link is down: give what is in memory back, and what others could carry to them."""
+        rt, lane = self._rt, self.lane
+        self._refill_for_passing_on()
+        items = lane.empty()
+        if not items:
+            return
+        now_ms = rt.clock.now_ms()
+        rows: list[tuple[str, str, int, int, int]] = []
+        for outgoing in items:
+            route = _route(rt, outgoing.route_id)
+            target = best_connector(rt, route, self._id) if route is not None else self._id
+            rows.append(("dispatch", f"c{target}", now_ms, outgoing.attempt, outgoing.delivery_id))
+            other = rt.lanes.get(f"c{target}")
+            if other is not None:
+                other.spill(outgoing.priority, outgoing.account_id)
+                if target != self._id:
+                    other.wake.set()
+        try:
+            await rt.store.hot.do(GIVE_BACK, rows)
+        except StoreAway:
+            return  # the leases run out by themselves
+
+    def _refill_for_passing_on(self) -> None:
+        """Lease from the table only if some route has another connector that could take the work."""
+        rt = self._rt
+        for route in rt.directory.routes:
+            if self._id in route.connectors and best_connector(rt, route, self._id) != self._id:
+                self._refill(rt.clock.ticks_s())
+                return
+
+    def _keep(self, tasks: set[asyncio.Task[None]], work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def drain(self) -> None:
+        """Wait until everything that was handed over is recorded; give the rest back to the table."""
+        rt = self._rt
+        rt.lanes.pop(self.lane.name, None)
+        while self._sending:
+            await asyncio.gather(*self._sending, return_exceptions=True)
+        await self._connector.stop()
+        self._flush()
+        while self._flushes:
+            await asyncio.gather(*self._flushes, return_exceptions=True)
+        now_ms = rt.clock.now_ms()
+        rows = [("dispatch", item.lane, now_ms, item.attempt, item.delivery_id) for item in self.lane.empty()]
+        if rows:
+            await rt.store.hot.do(GIVE_BACK, rows)
+

@@ -1,0 +1,134 @@
+"""What the flow needs of the rims, and the bag that holds the parts of one process.
+
+Channels, connectors and dialects import `flow`; `flow` never imports them: it gets them in `Runtime`, and says here what they must
+be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from berid.base.clock import Clock
+from berid.base.ids import IdMaker
+from berid.base.secret import Vault
+from berid.config import Config
+from berid.domain.directory import Directory
+from berid.domain.errors import SendFailure
+from berid.domain.message import Draft, Outgoing, Sent, Submission
+from berid.domain.report import Endpoint
+from berid.domain.routing import ConnectorSettings
+from berid.flow.limits import Limits
+from berid.metrics import Metrics
+from berid.net import Outbound
+from berid.queue.lanes import Lane
+from berid.store import Store
+
+Outcome = Sent | SendFailure
+"""How one try through a connector ended."""
+
+Report = Callable[[Outgoing, Outcome], None]
+"""How a connector tells the outcome of one delivery. Called on the event loop, at once, and must not block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A submission as its channel will send it: one body, and one draft per recipient.
+
+    `body_kind` is `text` or `raw`; `alphabet` and `parts` are the channel's own words for how the body goes out.
+    """
+
+    body: str
+    body_kind: str
+    alphabet: str
+    parts: int
+    drafts: Sequence[Draft]
+
+
+class Channel(Protocol):
+    """A kind of message with rules."""
+
+    name: str
+
+    def prepare(self, submission: Submission) -> Prepared:
+        """Encode the content and count the units, for every recipient. No I/O. Raises `Refused`."""
+
+    def connector(self, rt: Runtime, settings: ConnectorSettings) -> Connector:
+        """A connector for one configured link. Raises ValueError for settings it cannot use."""
+
+    def check_settings(self, kind: str, settings: dict[str, Any]) -> None:
+        """Raises ValueError, in words for a person, when a connector could not be made of these settings."""
+
+
+class Connector(Protocol):
+    """One configured link to a carrier."""
+
+    settings: ConnectorSettings
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once."""
+
+    async def stop(self) -> None:
+        """Wait for the answers to what is on the wire, within the time budget, then unbind and close."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it can send now."""
+
+    def health(self) -> str:
+        """`up`, `degraded` (some binds) or `down`, with a reason: for people."""
+
+    def room(self) -> tuple[int, int]:
+        """(parts that may be handed over now, how many of them are for priority 0 only)."""
+
+    def reserve(self, parts: int) -> None:
+        """Take room for a parcel that is about to be handed over."""
+
+    def give_back(self, parts: int) -> None:
+        """Give back room of deliveries that are not handed over after all."""
+
+    def on_room(self, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever room may have appeared or the link went up or down."""
+
+    def send(self, parcel: Sequence[Outgoing], report: Report) -> None:
+        """Put a parcel on the wire. `report` is called exactly once for each delivery, in any order, later or at once."""
+
+
+class Dialect(Protocol):
+    """A language that customers already speak to us."""
+
+    name: str
+
+    def render(self, endpoint: Endpoint, event: str, payload: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
+        """The body and headers of a callback in this dialect's shape."""
+
+    def is_told(self, endpoint: Endpoint, status: int, body: bytes) -> bool:
+        """Whether the receiver's answer counts as received."""
+
+
+@dataclass(slots=True)
+class Runtime:
+    """The parts of one process. Made and taken apart by `app`."""
+
+    config: Config
+    clock: Clock
+    ids: IdMaker
+    slot: int
+    vault: Vault
+    store: Store
+    http: Outbound
+    metrics: Metrics
+    channels: dict[str, Channel]
+    directory: Directory = field(default_factory=Directory)
+    limits: Limits = field(default_factory=Limits)
+    dialects: dict[str, Dialect] = field(default_factory=dict)
+    connectors: dict[int, Connector] = field(default_factory=dict)
+    lanes: dict[str, Lane[Any]] = field(default_factory=dict)
+    """The lanes that this process serves, by name."""
+    parked: dict[int, int] = field(default_factory=dict)
+    """How many reports of each connector are parked, waiting for a response that names their id."""
+    recent_keys: dict[tuple[int, str], None] = field(default_factory=dict)
+    """(connector, key) of receipts settled a short while ago, oldest first."""
+    binds: Any = None
+    """The customers' binds, when this process serves any: tells SMPP customers at step *notify*."""
