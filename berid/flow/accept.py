@@ -36,6 +36,7 @@ PAGE = 1_000
 LEASE_MS = 60_000
 """How long a leased job is ours. Longer than a full lane takes to drain: a lane holds two seconds of its connector's rate."""
 
+
 @dataclass(slots=True)
 class _Line:
     """One delivery to be accepted: where it goes, what it costs, who pays."""
@@ -98,7 +99,9 @@ def _decide(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -
     """All that can be known without the store. Raises `Refused` with every reason at once."""
     now_ms = rt.clock.now_ms()
     account = caller.account
-    service = "otp" if submission.category is Category.OTP and "otp" in caller.application.services else submission.channel
+    service = (
+        "otp" if submission.category is Category.OTP and "otp" in caller.application.services else submission.channel
+    )
     refusals = check_caller(caller, scope, service)
     channel = rt.channels[submission.channel]
 
@@ -190,7 +193,9 @@ def _price(
             routes[country] = choose(directory.routes, mode, submission.channel, number, country, category, account.id)
         route = routes[country]
         if route is None:
-            turned_away.append((number, Refusal(RefusalKind.NO_ROUTE, f"no {mode} route serves {country}", "recipients")))
+            turned_away.append(
+                (number, Refusal(RefusalKind.NO_ROUTE, f"no {mode} route serves {country}", "recipients"))
+            )
             continue
         price = quote(lists, number, category, "", now_ms)
         wallet_id = directory.wallets.get((account.id, mode, price.currency)) if price is not None else None

@@ -15,28 +15,13 @@ from berid.base.ids import show
 from berid.domain.ledger import EntryKind, effect
 from berid.domain.message import FINAL, MoneyState, State
 from berid.domain.report import EVENT_OF_STATE
-from berid.flow.ports import Runtime
+from berid.flow.ports import Runtime, Tell
 from berid.store.hot import HotTx, Tracked
 
 CALLBACK_LEASE_MS = 120_000
 """Longer than one call with its time limit, and than a full lane takes to drain."""
 
 _encode = msgspec.json.Encoder().encode
-
-
-@dataclass(slots=True)
-class Tell:
-    """One event for one endpoint, on its way through a lane."""
-
-    callback_id: int
-    endpoint_id: int
-    account_id: int
-    event: str
-    payload: str
-    created_ms: int
-    attempts: int
-    priority: int = 1
-    parts: int = 1
 
 
 @dataclass(slots=True)
@@ -110,16 +95,16 @@ class Changes:
             payload = payload or self.payload(row, event)
             self.tell(endpoint.id, endpoint.lane, row.account_id, row.id, event, payload)
 
-    def tell(self, endpoint_id: int, lane_name: str, account_id: int, delivery_id: int, event: str, payload: str) -> None:
+    def tell(
+        self, endpoint_id: int, lane_name: str, account_id: int, delivery_id: int, event: str, payload: str
+    ) -> None:
         """Write one callback and its job; leased to this process when the lane in memory has room."""
         rt = self.rt
         callback_id = rt.ids.next()
         lane = rt.lanes.get(lane_name)
         is_leased = lane is not None and lane.admit(1, account_id, 1)
         if is_leased:
-            self.tells.append(
-                (lane_name, Tell(callback_id, endpoint_id, account_id, event, payload, self.now_ms, 1))
-            )
+            self.tells.append((lane_name, Tell(callback_id, endpoint_id, account_id, event, payload, self.now_ms, 1)))
         self.callbacks.append((callback_id, account_id, endpoint_id, delivery_id, event, payload, self.now_ms))
         self.new_jobs.append(
             (

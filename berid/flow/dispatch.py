@@ -76,7 +76,7 @@ START: Verb[_Intent, set[int]] = Verb("start", 20, _start)
 """The intent: committed just before bytes may leave."""
 
 
-async def _record(tx: HotTx, dones: list[_Done]) -> list[None | Exception]:
+async def _record(tx: HotTx, dones: list[_Done]) -> list[Exception | None]:
     """Write what became of submits. A delivery that is no longer *sending* is left alone: someone else has settled it."""
     rt = dones[0].rt
     changes = Changes(rt, rt.clock.now_ms())
@@ -179,9 +179,7 @@ def _queue_again(changes: Changes, row: Tracked, connector_id: int, due_ms: int)
         lane.wake.set()
 
 
-async def _take_parked(
-    tx: HotTx, changes: Changes, connector_id: int, waiting: dict[str, tuple[Tracked, int]]
-) -> None:
+async def _take_parked(tx: HotTx, changes: Changes, connector_id: int, waiting: dict[str, tuple[Tracked, int]]) -> None:
     """Receipts that beat the response: apply those that were waiting for these ids, in the order they came."""
     for key, text in await tx.take_parked(connector_id, list(waiting)):
         changes.rt.parked[connector_id] -= 1
@@ -246,7 +244,7 @@ async def _lease(tx: HotTx, asks: list[_Refill]) -> list[list[tuple[Any, ...]] |
 LEASE: Verb[_Refill, list[tuple[Any, ...]]] = Verb("lease", 15, _lease)
 
 
-async def _give_back(tx: HotTx, rows: list[tuple[str, str, int, int, int]]) -> list[None | Exception]:
+async def _give_back(tx: HotTx, rows: list[tuple[str, str, int, int, int]]) -> list[Exception | None]:
     await tx.jobs_again(rows)
     return [None for _ in rows]
 
@@ -254,7 +252,7 @@ async def _give_back(tx: HotTx, rows: list[tuple[str, str, int, int, int]]) -> l
 GIVE_BACK: Verb[tuple[str, str, int, int, int], None] = Verb("give_back", 16, _give_back)
 
 
-async def _drop(tx: HotTx, ids: list[int]) -> list[None | Exception]:
+async def _drop(tx: HotTx, ids: list[int]) -> list[Exception | None]:
     await tx.jobs_done(ids)
     return [None for _ in ids]
 
@@ -403,10 +401,10 @@ class Dispatcher:
 
     async def _settle_stayed(self, staying: list[Outgoing]) -> None:
         """Deliveries that could not start: cancelled or settled elsewhere, or past their validity."""
-        from berid.flow.sweep import EXPIRE
+        from berid.flow.sweep import look_again
 
         try:
-            await self._rt.store.hot.do(EXPIRE, [(self._rt, outgoing.delivery_id) for outgoing in staying])
+            await look_again(self._rt, [outgoing.delivery_id for outgoing in staying], "waiting")
         except StoreAway:
             return  # their leases run out and they are looked at again
 
@@ -485,4 +483,3 @@ class Dispatcher:
         rows = [("dispatch", item.lane, now_ms, item.attempt, item.delivery_id) for item in self.lane.empty()]
         if rows:
             await rt.store.hot.do(GIVE_BACK, rows)
-

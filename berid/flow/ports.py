@@ -46,6 +46,21 @@ class Prepared:
     drafts: Sequence[Draft]
 
 
+@dataclass(slots=True)
+class Tell:
+    """One event for one endpoint, on its way through a lane. `payload` is its frozen data as JSON; `attempts` counts this try."""
+
+    callback_id: int
+    endpoint_id: int
+    account_id: int
+    event: str
+    payload: str
+    created_ms: int
+    attempts: int
+    priority: int = 1
+    parts: int = 1
+
+
 class Channel(Protocol):
     """A kind of message with rules."""
 
@@ -100,10 +115,10 @@ class Dialect(Protocol):
 
     name: str
 
-    def render(self, endpoint: Endpoint, event: str, payload: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
-        """The body and headers of a callback in this dialect's shape."""
+    def render(self, rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) -> tuple[bytes, dict[str, str]]:
+        """The body and headers of one call with these events, in this dialect's shape; one event unless the endpoint batches."""
 
-    def is_told(self, endpoint: Endpoint, status: int, body: bytes) -> bool:
+    def is_told(self, rt: Runtime, endpoint: Endpoint, status: int, body: bytes) -> bool:
         """Whether the receiver's answer counts as received."""
 
 

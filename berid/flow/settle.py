@@ -43,7 +43,7 @@ async def settle(rt: Runtime, reports: Sequence[DeliveryReport]) -> None:
         await rt.store.hot.do(SETTLE, [_Told(rt, report) for report in fresh])
 
 
-async def _settle(tx: HotTx, asks: list[_Told]) -> list[None | Exception]:
+async def _settle(tx: HotTx, asks: list[_Told]) -> list[Exception | None]:
     rt = asks[0].rt
     changes = Changes(rt, rt.clock.now_ms())
     asks[0].changes = changes

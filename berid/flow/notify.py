@@ -1,0 +1,305 @@
+"""Callback job → the customer's URL or bind, signed, tried again on a published schedule, every try recorded.
+
+Each host has its own lane, its own few calls at a time, and its own place in the waiting room: one slow receiver harms only
+itself. Events for one endpoint that allows it travel together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from berid.base.ids import show
+from berid.domain.report import Endpoint
+from berid.flow.changes import CALLBACK_LEASE_MS
+from berid.flow.ports import Runtime, Tell
+from berid.net import NetError
+from berid.queue.lanes import Lane
+from berid.store.hot import HotTx, StoreAway, Verb
+
+log = logging.getLogger("berid.notify")
+
+LANE_CAPACITY = 1_000
+"""Callbacks of one host in memory at most."""
+
+CALLS_AT_ONCE = 8
+"""Calls in flight to one host at most."""
+
+BATCH_MAX = 500
+"""Events in one call at most, whatever the endpoint asks for."""
+
+DISCOVER_S = 0.25
+"""How often the table is asked for hosts that have due work and no lane in memory."""
+
+IDLE_END_S = 30.0
+"""A host without work for this long gives its lane up."""
+
+
+@dataclass(slots=True)
+class _Try:
+    """What came of one try of one callback. `due_ms` 0 means told; -1 means no further try."""
+
+    rt: Runtime
+    tell: Tell
+    status: int
+    error: str
+    elapsed_ms: int
+    at_ms: int
+    due_ms: int
+    lane: str
+
+
+async def _record_tries(tx: HotTx, tries: list[_Try]) -> list[Exception | None]:
+    rt = tries[0].rt
+    await tx.insert(
+        "callback_try",
+        [
+            (item.tell.callback_id, rt.ids.next(), item.at_ms, item.status, item.error, item.elapsed_ms)
+            for item in tries
+            if item.at_ms
+        ],
+    )
+    done = [item.tell.callback_id for item in tries if item.due_ms == 0]
+    again = [
+        ("callback", item.lane, item.due_ms, item.tell.attempts, item.tell.callback_id)
+        for item in tries
+        if item.due_ms > 0
+    ]
+    buried = [(item.at_ms, item.error, item.tell.callback_id) for item in tries if item.due_ms < 0]
+    if done:
+        await tx.jobs_done(done)
+    if again:
+        await tx.jobs_again(again)
+    if buried:
+        await tx.jobs_bury(buried)
+    return [None for _ in tries]
+
+
+TRIES: Verb[_Try, None] = Verb("tries", 50, _record_tries)
+"""Tries of callbacks, with their jobs done, given back or buried."""
+
+
+@dataclass(slots=True)
+class _Ask:
+    lane: str
+    room: int
+    now_ms: int
+    slot: int
+    cursor: int
+    found: int = 0
+
+
+async def _lease(tx: HotTx, asks: list[_Ask]) -> list[list[Tell] | Exception]:
+    results: list[list[Tell] | Exception] = []
+    for ask in asks:
+        jobs = await tx.lease(ask.lane, 1, ask.room, ask.now_ms, ask.now_ms + CALLBACK_LEASE_MS, ask.slot, ask.cursor)
+        ask.found = len(jobs)
+        attempts = {job.id: job.attempts + 1 for job in jobs}
+        rows = await tx.callbacks(list(attempts)) if jobs else []
+        if jobs:
+            ask.cursor = jobs[-1].account_id
+        missing = set(attempts) - {row[0] for row in rows}
+        if missing:
+            await tx.jobs_done(list(missing))
+        results.append(
+            [
+                Tell(identifier, endpoint_id, account_id, event, payload, created_ms, attempts[identifier])
+                for identifier, endpoint_id, account_id, event, payload, created_ms in rows
+            ]
+        )
+    return results
+
+
+LEASE: Verb[_Ask, list[Tell]] = Verb("lease_callbacks", 17, _lease)
+
+
+class Notifier:
+    """Runs every callback lane that has work. `run` until cancelled, then `drain`."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._hosts: dict[str, _Host] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Find hosts with work and serve them, until cancelled."""
+        rt = self._rt
+        while True:
+            try:
+                now_ms = rt.clock.now_ms()
+                for lane_name in await due_callback_lanes(rt, now_ms):
+                    self._serve(lane_name)
+            except StoreAway:
+                log.warning("the store is away; callbacks wait")
+            for lane_name, host in list(self._hosts.items()):
+                if host.is_idle_since(rt.clock.ticks_s() - IDLE_END_S):
+                    rt.lanes.pop(lane_name, None)
+                    del self._hosts[lane_name]
+            await rt.clock.sleep(DISCOVER_S)
+
+    def _serve(self, lane_name: str) -> None:
+        host = self._hosts.get(lane_name)
+        if host is None:
+            host = self._hosts[lane_name] = _Host(self._rt, lane_name)
+            self._rt.lanes[lane_name] = host.lane
+            task = asyncio.get_running_loop().create_task(host.run(), name=f"notify-{lane_name}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        host.lane.spill(1, 0)
+        host.lane.wake.set()
+
+    async def drain(self) -> None:
+        """Let calls that are under way end and be recorded, within their time limit; give the rest back."""
+        for host in self._hosts.values():
+            host.stop()
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def due_callback_lanes(rt: Runtime, now_ms: int) -> list[str]:
+    """The callback lanes that have due work nobody holds."""
+    from berid.store.jobs import due_lanes
+
+    async with rt.store.read() as tx:
+        return await due_lanes(tx, "h", now_ms)
+
+
+class _Host:
+    """One receiver: its lane, and a few calls at a time."""
+
+    def __init__(self, rt: Runtime, lane_name: str) -> None:
+        self._rt = rt
+        self.lane: Lane[Tell] = Lane(lane_name, LANE_CAPACITY)
+        self._calls: set[asyncio.Task[None]] = set()
+        self._cursor = -1
+        self._busy_s = rt.clock.ticks_s()
+        self._is_stopping = False
+
+    def is_idle_since(self, moment_s: float) -> bool:
+        """Whether nothing happened since, in which case it has also stopped."""
+        if self._busy_s < moment_s and not self._calls and not len(self.lane) and not self.lane.has_spilled:
+            self.stop()
+            return True
+        return False
+
+    def stop(self) -> None:
+        """Take nothing more."""
+        self._is_stopping = True
+        self.lane.wake.set()
+
+    async def run(self) -> None:
+        """Serve until stopped."""
+        rt, lane = self._rt, self.lane
+        while not self._is_stopping:
+            lane.wake.clear()
+            if lane.has_spilled and lane.room * 2 >= lane.capacity:
+                await self._refill()
+            while len(lane) and len(self._calls) < CALLS_AT_ONCE and not self._is_stopping:
+                self._busy_s = rt.clock.ticks_s()
+                self._start_calls(lane.take(BATCH_MAX))
+            if lane.has_spilled and lane.room * 2 >= lane.capacity:
+                continue
+            await lane.wake.wait()
+        if self._calls:
+            await asyncio.gather(*self._calls, return_exceptions=True)
+        rows = [_Try(rt, tell, 0, "", 0, 0, rt.clock.now_ms(), lane.name) for tell in lane.empty()]
+        if rows:
+            await self._record(rows)
+
+    async def _refill(self) -> None:
+        rt, lane = self._rt, self.lane
+        ask = _Ask(lane.name, lane.room, rt.clock.now_ms(), rt.slot, self._cursor)
+        try:
+            tells = (await rt.store.hot.do(LEASE, [ask]))[0]
+        except StoreAway:
+            lane.drained(1)  # the notifier will find it again
+            return
+        self._cursor = ask.cursor
+        if ask.found < lane.room:
+            lane.drained(1)
+        lane.push(tells)
+
+    def _start_calls(self, tells: list[Tell]) -> None:
+        """Group by endpoint; a batch per endpoint that allows it, else a call per event."""
+        by_endpoint: dict[int, list[Tell]] = {}
+        for tell in tells:
+            by_endpoint.setdefault(tell.endpoint_id, []).append(tell)
+        for endpoint_id, mine in by_endpoint.items():
+            endpoint = self._rt.directory.endpoint_by_id.get(endpoint_id)
+            size = min(endpoint.batch_max, BATCH_MAX) if endpoint is not None else len(mine)
+            for start in range(0, len(mine), size):
+                batch = mine[start : start + size]
+                task = asyncio.get_running_loop().create_task(self._call(endpoint, batch))
+                self._calls.add(task)
+                task.add_done_callback(self._called)
+
+    def _called(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self.lane.wake.set()
+
+    async def _call(self, endpoint: Endpoint | None, tells: list[Tell]) -> None:
+        """One call, and its record."""
+        rt = self._rt
+        at_ms = rt.clock.now_ms()
+        if endpoint is None or endpoint.state != "on":
+            await self._record(
+                [_Try(rt, tell, 0, "the endpoint is off", 0, at_ms, -1, self.lane.name) for tell in tells]
+            )
+            return
+        status, error, elapsed_ms, is_told = await tell_endpoint(rt, endpoint, tells)
+        rt.metrics.callback("told" if is_told else "failed", len(tells))
+        await self._record(
+            [
+                _Try(rt, tell, status, error, elapsed_ms, at_ms, 0 if is_told else self._next_ms(tell), self.lane.name)
+                for tell in tells
+            ]
+        )
+
+    def _next_ms(self, tell: Tell) -> int:
+        schedule = self._rt.config.net.callback_schedule_s
+        if tell.attempts > len(schedule):
+            return -1
+        return self._rt.clock.now_ms() + int(schedule[tell.attempts - 1] * 1000)
+
+    async def _record(self, tries: list[_Try]) -> None:
+        while True:
+            try:
+                await self._rt.store.hot.do(TRIES, tries)
+                return
+            except StoreAway:
+                if self._is_stopping:
+                    return  # the leases run out: the receiver hears the same event, with the same id, again
+                await self._rt.clock.sleep(0.5)
+
+
+async def tell_endpoint(rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) -> tuple[int, str, int, bool]:
+    """Tell one endpoint some events. Returns (status, error in words, milliseconds, whether it was received)."""
+    if endpoint.kind == "smpp":
+        error = await rt.binds.deliver(endpoint, tells) if rt.binds is not None else "no bind is served here"
+        return 0, error, 0, not error
+    dialect = rt.dialects.get(endpoint.kind)
+    if dialect is None:
+        return 0, f"no dialect {endpoint.kind!r}", 0, False
+    body, headers = dialect.render(rt, endpoint, tells)
+    try:
+        answer = await rt.http.post(endpoint.url, body, headers)
+    except NetError as error:
+        return 0, f"{error.kind}: {error}", 0, False
+    if dialect.is_told(rt, endpoint, answer.status, answer.body):
+        return answer.status, "", answer.elapsed_ms, True
+    return answer.status, f"answered {answer.status}", answer.elapsed_ms, False
+
+
+def event_id(tell: Tell) -> str:
+    """The public id of an event: the same at every try, so that a receiver can drop repeats."""
+    return show("evt", tell.callback_id)
+
+
+def event_data(tell: Tell) -> Any:
+    """The frozen data of an event, as raw JSON."""
+    return msgspec.Raw(tell.payload.encode())

@@ -1,0 +1,242 @@
+"""What time does by itself: validity ends, receipts never come, leases run out, doubts must be settled.
+
+Nothing here is on the path of a message that goes well. Everything is found by a query and changed by a grouped verb that looks
+again, so that the sweeper of one process never undoes what another has just done.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from berid.base.ids import first_id_at
+from berid.domain.message import WAITING, State
+from berid.domain.routing import UncertainPolicy
+from berid.flow.changes import Changes
+from berid.flow.dispatch import resolve_uncertain
+from berid.flow.ports import Runtime
+from berid.store import jobs
+from berid.store.hot import HotTx, StoreAway, Tracked, Verb
+
+log = logging.getLogger("berid.sweep")
+
+PAGE = 500
+SWEEP_S = 5.0
+CLOCK_LANE = "clock"
+
+
+@dataclass(slots=True)
+class _Look:
+    """One delivery to look at again. `why` says what is thought of it: `waiting`, `found_sending`, `resolve`,
+    `no_receipt`, `late`."""
+
+    rt: Runtime
+    delivery_id: int
+    why: str
+    changes: Changes | None = None
+
+
+async def _look(tx: HotTx, looks: list[_Look]) -> list[Exception | None]:
+    rt = looks[0].rt
+    changes = Changes(rt, rt.clock.now_ms())
+    looks[0].changes = changes
+    rows = {row.id: row for row in await tx.tracked(list({look.delivery_id for look in looks}))}
+    for look in looks:
+        row = rows.get(look.delivery_id)
+        if row is None:
+            changes.done.append(look.delivery_id)
+            continue
+        _JUDGES[look.why](changes, row)
+    buried = [(changes.now_ms, row.reason, row.id) for row in changes.rows.values() if row.state == State.HELD.value]
+    await changes.write(tx)
+    if buried:
+        await tx.jobs_bury(buried)
+    return [None for _ in looks]
+
+
+def _waiting(changes: Changes, row: Tracked) -> None:
+    """It could not start: its validity has ended, or it no longer waits and its job is left over."""
+    if State(row.state) not in WAITING:
+        if row.state != State.UNCERTAIN.value and row.state != State.SENDING.value:
+            changes.done.append(row.id)
+        return
+    if row.expires_ms <= changes.now_ms:
+        changes.release(row)
+        changes.advance(row, State.EXPIRED, "not_sent_in_time")
+        changes.done.append(row.id)
+
+
+def _found_sending(changes: Changes, row: Tracked) -> None:
+    """The process that was sending it is gone, and with it the answer."""
+    if row.state != State.SENDING.value:
+        return
+    route = changes.rt.directory.route_by_id.get(row.route_id)
+    policy = route.policy(row.priority) if route is not None else UncertainPolicy.WAIT
+    detail = {"connector": row.connector_id, "code": "process_ended", "policy": policy.value, "attempt": row.attempt}
+    changes.rt.metrics.uncertain(row.connector_id)
+    changes.advance(row, State.UNCERTAIN, "process_ended", detail)
+    resolve_uncertain(changes, row, policy, row.connector_id)
+
+
+def _resolve(changes: Changes, row: Tracked) -> None:
+    """An uncertain delivery waited for a receipt until its validity ended, and none came."""
+    if row.state == State.UNCERTAIN.value:
+        changes.release(row)
+        changes.advance(row, State.FAILED, "uncertain")
+    changes.done.append(row.id)
+
+
+def _no_receipt(changes: Changes, row: Tracked) -> None:
+    """The carrier took it and never spoke of it again: the charge stays."""
+    if row.state == State.SENT.value:
+        changes.charge(row)
+        changes.advance(row, State.EXPIRED, "no_receipt")
+
+
+def _late(changes: Changes, row: Tracked) -> None:
+    """Its planned time passed while the platform was down: a person decides whether it still makes sense."""
+    if row.state == State.SCHEDULED.value:
+        changes.advance(row, State.HELD, "late_schedule")
+
+
+_JUDGES = {
+    "waiting": _waiting,
+    "found_sending": _found_sending,
+    "resolve": _resolve,
+    "no_receipt": _no_receipt,
+    "late": _late,
+}
+
+
+def _after(looks: list[_Look]) -> None:
+    if looks[0].changes is not None:
+        looks[0].changes.push()
+
+
+def _undo(looks: list[_Look]) -> None:
+    if looks[0].changes is not None:
+        looks[0].changes.withdraw()
+        looks[0].changes = None
+
+
+LOOK: Verb[_Look, None] = Verb("look", 45, _look, after=_after, undo=_undo)
+"""Looks again at deliveries that time has overtaken."""
+
+
+async def look_again(rt: Runtime, delivery_ids: list[int], why: str) -> None:
+    """Judge these deliveries in one grouped transaction; see `_Look.why`."""
+    if delivery_ids:
+        await rt.store.hot.do(LOOK, [_Look(rt, identifier, why) for identifier in delivery_ids])
+
+
+async def recover_connector(rt: Runtime, connector_id: int) -> int:
+    """Before a connector starts here: what was *sending* on it when its last process ended becomes uncertain.
+
+    Must run while nobody else runs the connector. Returns how many there were: never more than the connector's window.
+    """
+    total = 0
+    while True:
+        async with rt.store.read() as tx:
+            found = await jobs.found_sending(tx, connector_id, PAGE)
+        if not found:
+            return total
+        await look_again(rt, found, "found_sending")
+        total += len(found)
+
+
+async def hold_late_schedules(rt: Runtime, last_alive_ms: int) -> int:
+    """At start: schedules that came due while the platform was down longer than the limit are held, not fired.
+
+    `last_alive_ms` is the last beat of any process before (or the time of the backup that was restored).
+    """
+    limit_ms = int(rt.config.dispatch.late_schedule_limit_s * 1000)
+    now_ms = rt.clock.now_ms()
+    if not last_alive_ms or now_ms - last_alive_ms < limit_ms:
+        return 0
+    total = 0
+    while True:
+        async with rt.store.read() as tx:
+            found = await jobs.overdue_schedules(tx, now_ms - limit_ms, PAGE)
+        if not found:
+            return total
+        await look_again(rt, found, "late")
+        total += len(found)
+
+
+@dataclass(slots=True)
+class _Clock:
+    room: int
+    now_ms: int
+    slot: int
+
+
+async def _lease_clock(tx: HotTx, asks: list[_Clock]) -> list[list[tuple[str, int]] | Exception]:
+    """Due jobs of the clock lane, of any priority: (kind, id)."""
+    found: list[tuple[str, int]] = []
+    for priority in (0, 1, 2):
+        leased = await tx.lease(
+            CLOCK_LANE, priority, asks[0].room, asks[0].now_ms, asks[0].now_ms + 30_000, asks[0].slot, -1
+        )
+        found += [(job.kind, job.id) for job in leased]
+    return [found, *([] for _ in asks[1:])]
+
+
+LEASE_CLOCK: Verb[_Clock, list[tuple[str, int]]] = Verb("lease_clock", 18, _lease_clock)
+
+
+class Sweeper:
+    """Runs the sweep every few seconds. One per process; several on one database do no harm."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._minute = 0
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        rt = self._rt
+        while True:
+            try:
+                await self.once()
+            except StoreAway as error:
+                log.warning("the store is away; the sweep waits", extra={"why": str(error)})
+            await rt.clock.sleep(SWEEP_S)
+
+    async def once(self) -> None:
+        """One round: leases that ran out, doubts whose time has come, and every minute the slower looks."""
+        rt = self._rt
+        now_ms = rt.clock.now_ms()
+        async with rt.store.transaction() as tx:
+            freed = await jobs.free_leases(tx, now_ms)
+        if freed:
+            log.info("leases ran out", extra={"jobs": freed})
+        for lane in rt.lanes.values():
+            if freed:
+                lane.spill(1, 0)
+        await self._resolve_due(now_ms)
+        minute = now_ms // 60_000
+        if minute != self._minute:
+            self._minute = minute
+            await self._slow(now_ms)
+
+    async def _resolve_due(self, now_ms: int) -> None:
+        rt = self._rt
+        while True:
+            found = (await rt.store.hot.do(LEASE_CLOCK, [_Clock(PAGE, now_ms, rt.slot)]))[0]
+            if not found:
+                return
+            await look_again(rt, [identifier for kind, identifier in found if kind == "resolve"], "resolve")
+
+    async def _slow(self, now_ms: int) -> None:
+        rt = self._rt
+        while True:
+            async with rt.store.read() as tx:
+                found = await jobs.past_validity(tx, now_ms, first_id_at(now_ms - 1_000), PAGE)
+            await look_again(rt, found, "waiting")
+            if len(found) < PAGE:
+                break
+        while True:
+            async with rt.store.read() as tx:
+                found = await jobs.without_receipt(tx, now_ms - rt.config.validity.no_receipt_s * 1000, PAGE)
+            await look_again(rt, found, "no_receipt")
+            if len(found) < PAGE:
+                break

@@ -1,0 +1,187 @@
+"""Loads the `Directory`: everything that deciding about a request needs to know of the business.
+
+Whoever changes any of these tables calls `bump` in the same transaction; every process compares `version` once a second and
+takes a new snapshot when it has risen.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+from sqlalchemy import select, update
+
+from berid.domain.account import Account, Application, Rules, SenderName, SenderState, Token
+from berid.domain.directory import Directory
+from berid.domain.message import ChargeOn
+from berid.domain.pricing import PriceList, PriceRow
+from berid.domain.report import Endpoint
+from berid.domain.routing import ConnectorSettings, Route, UncertainPolicy
+from berid.store import Tx, tables
+
+log = logging.getLogger("berid.store")
+
+
+class RouteMatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The conditions of a route, as stored; empty ones match everything."""
+
+    countries: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    accounts: tuple[int, ...] = ()
+
+
+async def version(tx: Tx) -> int:
+    """The store's version: rises with every change that a process must notice. 0 for a new store."""
+    found = (await tx.execute(select(tables.meta.c.value).where(tables.meta.c.key == "version"))).scalar()
+    return int(found) if found else 0
+
+
+async def bump(tx: Tx) -> None:
+    """Raise the version, in the transaction of the change."""
+    meta = tables.meta
+    current = await version(tx)
+    changed = await tx.execute(update(meta).where(meta.c.key == "version").values(value=str(current + 1)))
+    if changed.rowcount == 0:
+        await tx.execute(meta.insert().values(key="version", value="1"))
+
+
+async def load(tx: Tx) -> Directory:
+    """Read everything. Call it in one read, so that it shows one moment."""
+    accounts = {row.id: _account(row) for row in await _all(tx, tables.account)}
+    applications = {row.id: _application(row) for row in await _all(tx, tables.application)}
+    tokens = [_token(row) for row in await _all(tx, tables.token)]
+    senders: dict[tuple[int, str, str], list[SenderName]] = {}
+    for row in await _all(tx, tables.sender_name):
+        senders.setdefault((row.account_id, row.channel, row.name), []).append(_sender(row))
+    connectors = {row.id: _connector(row) for row in await _all(tx, tables.connector)}
+    routes = sorted(
+        (_route(row) for row in await _all(tx, tables.route) if row.state == "on"),
+        key=lambda route: (route.rank, route.id),
+    )
+    endpoints: dict[int, list[Endpoint]] = {}
+    for row in await _all(tx, tables.callback_endpoint):
+        endpoints.setdefault(row.account_id, []).append(_endpoint(row))
+    return Directory(
+        version=await version(tx),
+        accounts=accounts,
+        applications=applications,
+        tokens={token.hash: token for token in tokens},
+        logins={token.login: token for token in tokens if token.login},
+        senders=senders,
+        wallets={(row.account_id, row.mode, row.currency): row.id for row in await _all(tx, tables.wallet)},
+        prices=await _prices(tx),
+        routes=tuple(routes),
+        route_by_id={route.id: route for route in routes},
+        connectors=connectors,
+        endpoints=endpoints,
+        endpoint_by_id={endpoint.id: endpoint for found in endpoints.values() for endpoint in found},
+        numbers={row.number: (row.account_id, row.application_id) for row in await _all(tx, tables.number)},
+    )
+
+
+async def _all(tx: Tx, table: Any) -> list[Any]:
+    return list((await tx.execute(select(table))).all())
+
+
+def _account(row: Any) -> Account:
+    return Account(row.id, row.name, row.state, row.home, row.zone, row.language, _rules(row.rules))
+
+
+def _application(row: Any) -> Application:
+    return Application(row.id, row.account_id, row.name, row.state, frozenset(row.services.split()), _rules(row.rules))
+
+
+def _rules(text: str) -> Rules:
+    return msgspec.json.decode(text, type=Rules)
+
+
+def _token(row: Any) -> Token:
+    return Token(
+        row.id,
+        row.account_id,
+        row.application_id,
+        row.kind,
+        row.mode,
+        row.label,
+        row.login,
+        row.hash,
+        frozenset(row.scopes.split()),
+        row.expires_ms,
+        row.revoked_ms,
+    )
+
+
+def _sender(row: Any) -> SenderName:
+    return SenderName(
+        row.id,
+        row.account_id,
+        row.channel,
+        row.name,
+        row.country,
+        row.category,
+        SenderState(row.state),
+        row.expires_ms,
+    )
+
+
+def _connector(row: Any) -> ConnectorSettings:
+    return ConnectorSettings(
+        row.id, row.name, row.channel, row.kind, row.mode, row.state, msgspec.json.decode(row.settings)
+    )
+
+
+def _route(row: Any) -> Route:
+    match = msgspec.json.decode(row.match, type=RouteMatch)
+    policies = msgspec.json.decode(row.uncertain, type=dict[int, str], strict=False)
+    return Route(
+        id=row.id,
+        name=row.name,
+        rank=row.rank,
+        mode=row.mode,
+        channel=row.channel,
+        connectors=tuple(msgspec.json.decode(row.connectors, type=list[int])),
+        countries=frozenset(match.countries),
+        prefixes=match.prefixes,
+        categories=frozenset(match.categories),
+        accounts=frozenset(match.accounts),
+        uncertain={priority: UncertainPolicy(policy) for priority, policy in policies.items()},
+    )
+
+
+def _endpoint(row: Any) -> Endpoint:
+    return Endpoint(
+        row.id,
+        row.account_id,
+        row.application_id,
+        row.kind,
+        row.url,
+        row.host,
+        row.sealed_secret,
+        frozenset(row.events.split()),
+        row.batch_max,
+        row.state,
+    )
+
+
+async def _prices(tx: Tx) -> dict[tuple[int, str], list[PriceList]]:
+    """Price lists ready for look-up, by (account, channel) in the order in which they are asked."""
+    rows: dict[int, list[PriceRow]] = {}
+    for row in await _all(tx, tables.price):
+        rows.setdefault(row.price_list_id, []).append(
+            PriceRow(row.prefix, row.amount_micros, row.category, row.operator, row.from_ms, row.until_ms)
+        )
+    lists = {row.id: row for row in await _all(tx, tables.price_list)}
+    built: dict[int, PriceList] = {}
+    prices: dict[tuple[int, str], list[PriceList]] = {}
+    uses = await tx.execute(select(tables.price_use).order_by(tables.price_use.c.account_id, tables.price_use.c.rank))
+    for use in uses:
+        row = lists.get(use.price_list_id)
+        if row is None:
+            log.warning("a price list in use does not exist", extra={"price_list": use.price_list_id})
+            continue
+        if row.id not in built:
+            built[row.id] = PriceList(row.id, row.name, row.currency, ChargeOn(row.charge_on), rows.get(row.id, ()))
+        prices.setdefault((use.account_id, row.channel), []).append(built[row.id])
+    return prices

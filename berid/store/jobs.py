@@ -1,0 +1,117 @@
+"""Questions about the job table that are asked now and then: which lanes have work, how deep they are, what was buried."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import func, literal_column, select, text, update
+
+from berid.store import Tx, tables
+from berid.store.tables import job
+
+
+async def due_lanes(tx: Tx, prefix: str, now_ms: int) -> list[str]:
+    """The lanes beginning with the letter `prefix` that have due work which nobody holds. Skips along the index from lane to lane."""
+    rows = await tx.execute(
+        text(
+            "WITH RECURSIVE lanes(lane) AS (SELECT (SELECT min(lane) FROM job WHERE lane >= :low AND lane < :high "
+            "AND lease_until_ms = 0 AND buried_ms = 0) UNION ALL SELECT (SELECT min(j.lane) FROM job j WHERE "
+            "j.lane > lanes.lane AND j.lane < :high AND j.lease_until_ms = 0 AND j.buried_ms = 0) FROM lanes "
+            "WHERE lanes.lane IS NOT NULL) SELECT lane FROM lanes WHERE lane IS NOT NULL AND EXISTS (SELECT 1 FROM job j "
+            "WHERE j.lane = lanes.lane AND j.due_ms <= :now AND j.lease_until_ms = 0 AND j.buried_ms = 0)"
+        ),
+        {"low": prefix, "high": chr(ord(prefix) + 1), "now": now_ms},
+    )
+    return [row[0] for row in rows]
+
+
+class LaneDepth(NamedTuple):
+    """How much waits in one lane at one priority, and since when the oldest due job waits (0: none is due)."""
+
+    lane: str
+    priority: int
+    jobs: int
+    oldest_due_ms: int
+
+
+async def depths(tx: Tx) -> list[LaneDepth]:
+    """Every lane with work, by lane and priority."""
+    rows = await tx.execute(
+        select(job.c.lane, job.c.priority, func.count(), func.min(job.c.due_ms))
+        .where(job.c.buried_ms == 0)
+        .group_by(job.c.lane, job.c.priority)
+    )
+    return [LaneDepth(*row) for row in rows]
+
+
+async def free_leases(tx: Tx, now_ms: int, slot: int | None = None) -> int:
+    """Give back the jobs whose lease has run out, or all that `slot` holds: its last holder is dead. Returns how many."""
+    condition = job.c.lease_until_ms > 0
+    condition &= job.c.lease_until_ms < now_ms if slot is None else job.c.slot == slot
+    freed = await tx.execute(update(job).where(condition).values(lease_until_ms=0, slot=0))
+    return freed.rowcount
+
+
+async def parked_counts(tx: Tx) -> dict[int, int]:
+    """How many reports are parked, by connector."""
+    parked = tables.parked_report
+    rows = await tx.execute(select(parked.c.connector_id, func.count()).group_by(parked.c.connector_id))
+    return {row[0]: row[1] for row in rows}
+
+
+async def found_sending(tx: Tx, connector_id: int, limit: int) -> list[int]:
+    """Deliveries that are *sending* on a connector that nobody runs: their process died between intent and outcome."""
+    delivery = tables.delivery
+    rows = await tx.execute(
+        select(delivery.c.id)
+        .where(delivery.c.connector_id == connector_id, delivery.c.state == literal_column("'sending'"))
+        .limit(limit)
+    )
+    return [row[0] for row in rows]
+
+
+async def past_validity(tx: Tx, now_ms: int, made_before: int, limit: int) -> list[int]:
+    """Deliveries that still wait in a lane although their validity has ended: nobody could send them in time."""
+    delivery = tables.delivery
+    rows = await tx.execute(
+        select(job.c.id)
+        .join(delivery, delivery.c.id == job.c.id)
+        .where(
+            job.c.kind == "dispatch",
+            job.c.lease_until_ms == 0,
+            job.c.id < made_before,
+            delivery.c.expires_ms <= now_ms,
+        )
+        .limit(limit)
+    )
+    return [row[0] for row in rows]
+
+
+async def without_receipt(tx: Tx, sent_before_ms: int, limit: int) -> list[int]:
+    """Deliveries that the carrier took before `sent_before_ms` and never reported on."""
+    delivery, ref = tables.delivery, tables.carrier_ref
+    rows = await tx.execute(
+        select(ref.c.delivery_id)
+        .join(delivery, delivery.c.id == ref.c.delivery_id)
+        .where(ref.c.sent_ms < sent_before_ms, delivery.c.state == "sent")
+        .distinct()
+        .limit(limit)
+    )
+    return [row[0] for row in rows]
+
+
+async def overdue_schedules(tx: Tx, due_before_ms: int, limit: int) -> list[int]:
+    """Deliveries planned for before `due_before_ms` that have not left."""
+    delivery = tables.delivery
+    rows = await tx.execute(
+        select(job.c.id)
+        .join(delivery, delivery.c.id == job.c.id)
+        .where(
+            job.c.kind == "dispatch",
+            job.c.buried_ms == 0,
+            job.c.due_ms < due_before_ms,
+            delivery.c.state == "scheduled",
+        )
+        .limit(limit)
+    )
+    return [row[0] for row in rows]
