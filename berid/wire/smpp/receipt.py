@@ -140,21 +140,30 @@ def parse(pdu: DeliverSm | DataSm) -> Receipt:
 def _fields(text: str) -> dict[str, str]:
     """Return the fields of a receipt text by lower-case key without blanks. The first of each key counts.
 
-    `text:` quotes the sender's own words, so nothing behind it is looked at.
+    A value is the first word behind its key: what follows up to the next key is something of the carrier's own.
+    `text:` quotes the sender's words, so nothing behind it is looked at.
     """
     fields: dict[str, str] = {}
     key = ""
     start = 0
     for match in _KEY.finditer(text):
-        if key and key not in fields:
-            fields[key] = text[start : match.start()].strip(" \t\r\n,;")
+        if key:
+            fields.setdefault(key, _first_word(text[start : match.start()]))
         key = match[1].lower().replace(" ", "")
         start = match.end()
         if key == "text":
             return fields
-    if key and key not in fields:
-        fields[key] = text[start:].strip(" \t\r\n,;\0")
+    if key:
+        fields.setdefault(key, _first_word(text[start:]))
     return fields
+
+
+def _first_word(text: str) -> str:
+    words = _BETWEEN_WORDS.split(text.lstrip(), maxsplit=1)
+    return words[0]
+
+
+_BETWEEN_WORDS = re.compile(r"[\s,;\0]", re.ASCII)
 
 
 def parse_digits(digits: str) -> datetime | None:

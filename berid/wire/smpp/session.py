@@ -61,6 +61,8 @@ _BINDS = frozenset(
 )
 _ONE_WAY = frozenset((int(CommandId.OUTBIND), int(CommandId.ALERT_NOTIFICATION)))
 
+_NONE = -1  # no sequence: a broken peer may use any from 0 to 0xFFFFFFFF
+
 LATE_MEMORY = 1_000
 """How many timed-out requests are remembered, so that a response that comes after all can be told whose it is."""
 
@@ -307,10 +309,10 @@ class Session:
         self._unanswered: dict[int, int] = {}
         self._repeated: dict[int, list[int]] = {}
         self._bind: tuple[int, int, object] | None = None
-        # Sequences of our unbind, of the peer's unbind and of our enquire_link; 0 where none is open.
-        self._unbind_sequence = 0
-        self._peer_unbind_sequence = 0
-        self._enquire_sequence = 0
+        # Sequences of our unbind, of the peer's unbind and of our enquire_link, while they are open.
+        self._unbind_sequence = _NONE
+        self._peer_unbind_sequence = _NONE
+        self._enquire_sequence = _NONE
         self._enquire_sent_at = 0.0
         self._heard_at = now
         # Until when a bind or an unbind must be done.
@@ -357,7 +359,7 @@ class Session:
         """When `tick` has something to do at the earliest, on the scale of `now`; infinity if never."""
         if self._is_closed:
             return inf
-        if self._enquire_sequence:
+        if self._enquire_sequence != _NONE:
             silent = self._enquire_sent_at + self._settings.response_timeout_s
         elif _UNBIND in self._may_send:
             silent = self._heard_at + self._settings.enquire_interval_s
@@ -546,12 +548,12 @@ class Session:
             self._on_deadline(events)
         if self._is_closed:
             return events
-        if self._enquire_sequence:
+        if self._enquire_sequence != _NONE:
             if now >= self._enquire_sent_at + timeout_s:
                 if self._heard_at <= self._enquire_sent_at:
                     self._close(CloseReason.SILENT, events)
                 # Anything else that came since shows the link alive; the next silence is asked about again.
-                self._enquire_sequence = 0
+                self._enquire_sequence = _NONE
         elif _UNBIND in self._may_send and now >= self._heard_at + self._settings.enquire_interval_s:
             self._enquire_sequence = self._take_sequence()
             self._enquire_sent_at = now
@@ -619,14 +621,14 @@ class Session:
         if command_id in _BOUND_BY and not status:
             self._deadline = inf
             self._enter(_BOUND_BY[command_id])
-        if self._peer_unbind_sequence:
+        if self._peer_unbind_sequence != _NONE:
             self._answer_unbind_if_idle()
 
     def _answer_unbind_if_idle(self) -> None:
         """Answer the peer's unbind once nothing is under way either way; `tick` then says Closed at once."""
         if not self._unanswered and not self._pending:
             self._output.append(PACK_HEADER(HEADER_BYTES, _UNBIND_RESP, 0, self._peer_unbind_sequence))
-            self._peer_unbind_sequence = 0
+            self._peer_unbind_sequence = _NONE
             self._deadline = -inf
 
     def _refuse(self, command_id: int, sequence: int, status: int, why: str, events: list[Event]) -> None:
@@ -641,10 +643,10 @@ class Session:
     def _on_deadline(self, events: list[Event]) -> None:
         self._deadline = inf
         if self._state is State.UNBINDING:
-            if self._unbind_sequence:
+            if self._unbind_sequence != _NONE:
                 self._close(CloseReason.UNBIND_TIMED_OUT, events)
                 return
-            if self._peer_unbind_sequence:
+            if self._peer_unbind_sequence != _NONE:
                 self._output.append(PACK_HEADER(HEADER_BYTES, _UNBIND_RESP, 0, self._peer_unbind_sequence))
             self._close(CloseReason.PEER_UNBOUND, events)
         elif self._bind is None:
@@ -710,7 +712,7 @@ class Session:
             events.append(Unreadable(sequence, token, error))
         else:
             events.append(Response(sequence, _no_if_nack(command_id, status), pdu, token))
-        if self._peer_unbind_sequence:
+        if self._peer_unbind_sequence != _NONE:
             self._answer_unbind_if_idle()
 
     def _on_other_response(
@@ -719,10 +721,10 @@ class Session:
         """Take an answer to enquire_link, unbind or bind; a generic_nack counts as one, for the peer is there."""
         is_nack = command_id == _GENERIC_NACK
         if sequence == self._enquire_sequence and (is_nack or command_id == _ENQUIRE_LINK_RESP):
-            self._enquire_sequence = 0
+            self._enquire_sequence = _NONE
             self.enquire_round_trip_s = now - self._enquire_sent_at
         elif sequence == self._unbind_sequence and (is_nack or command_id == _UNBIND_RESP):
-            self._unbind_sequence = 0
+            self._unbind_sequence = _NONE
             self._close(CloseReason.UNBOUND, events)
         elif (
             self._bind is not None

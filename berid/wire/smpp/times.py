@@ -55,13 +55,13 @@ def format_absolute(moment: datetime) -> str:
 def format_relative(duration: timedelta) -> str:
     """Return a duration from now, in whole seconds rounded down: "000002120000000R" is two and a half days.
 
-    Raises TimeError if it is negative or longer than 99 months of 30 days. Months are not used below 100 days.
+    Raises TimeError if it is negative or longer than 99 months of 30 days. Up to 31 days there are no months in it.
     """
     seconds = duration // timedelta(seconds=1)
     days, seconds = divmod(seconds, 86_400)
     if days < 0:
         raise TimeError("a relative time cannot be negative")
-    months, days = divmod(days, 30) if days > 99 else (0, days)
+    months, days = divmod(days, 30) if days > 31 else (0, days)
     if months > 99:
         raise TimeError("a relative time cannot be longer than 99 months")
     hours, seconds = divmod(seconds, 3_600)

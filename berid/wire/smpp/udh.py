@@ -4,7 +4,7 @@
 message_payload, with or without a user data header, in one piece or in parts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 import msgspec
 
@@ -21,6 +21,10 @@ IE_LOCKING_SHIFT = 0x25
 """National language locking shift: one octet, the language (9.2.3.24.16)."""
 
 
+_UDHI = int(EsmClass.UDHI)
+_SAR_TOTAL_SEGMENTS = int(Tag.SAR_TOTAL_SEGMENTS)
+
+
 class HeaderError(ValueError):
     """A user data header that does not fit in its message. ESME_RINVESMCLASS is the answer that fits: the bit lies."""
 
@@ -29,6 +33,8 @@ class Content(msgspec.Struct, gc=False):
     """What a PDU carries: `body` octets without their header, and which part of a message they are."""
 
     body: bytes
+    header: bytes = b""
+    """The user data header with its length octet, b"" if there is none."""
     reference: int = 0
     """What the parts of one message share, together with their addresses; 0 where there is one part."""
     total: int = 1
@@ -48,27 +54,28 @@ class Content(msgspec.Struct, gc=False):
 def read_content(pdu: SubmitSm | DeliverSm | DataSm | SubmitMulti) -> Content:
     """Return what the PDU carries.
 
-    Parts are told by the user data header if there is one, else by sar_msg_ref_num and its sisters. A part
-    number that cannot be (0, or above the total) counts as no part at all, as TS 23.040 asks.
+    Parts are told by the user data header, or else by sar_msg_ref_num and its sisters. A part number that
+    cannot be (0, or above the total) counts as no part at all, as TS 23.040 asks.
     Raises HeaderError if esm_class promises a header that the content does not hold.
     """
     content = pdu.content
-    if pdu.esm_class & EsmClass.UDHI:
-        return _read_with_header(content)
+    result = _read_with_header(content) if pdu.esm_class & _UDHI else Content(content)
     tlvs = pdu.tlvs
-    if tlvs and Tag.SAR_TOTAL_SEGMENTS in tlvs:
+    if result.total == 1 and tlvs and _SAR_TOTAL_SEGMENTS in tlvs:
         reference = get_uint(tlvs, Tag.SAR_MSG_REF_NUM)
         total = get_uint(tlvs, Tag.SAR_TOTAL_SEGMENTS)
         number = get_uint(tlvs, Tag.SAR_SEGMENT_SEQNUM)
         if reference is not None and total and number and number <= total:
-            return Content(content, reference, total, number)
-    return Content(content)
+            result.reference, result.total, result.number = reference, total, number
+    return result
 
 
 def _read_with_header(content: bytes) -> Content:
-    elements, body = split_header(content)
-    result = Content(body)
-    for iei, data in elements.items():
+    if not content or content[0] >= len(content):
+        raise HeaderError("the user data header is longer than the message")
+    end = 1 + content[0]
+    result = Content(content[end:], content[:end])
+    for iei, data in _elements(result.header):
         if iei == IE_CONCAT_8 and len(data) == 3:
             reference, total, number = data
         elif iei == IE_CONCAT_16 and len(data) == 4:
@@ -84,45 +91,12 @@ def _read_with_header(content: bytes) -> Content:
     return result
 
 
-def split_header(content: bytes) -> tuple[dict[int, bytes], bytes]:
-    """Return (information elements by identifier, the octets behind the header).
-
-    Of an element that comes twice the last counts (TS 23.040, 9.2.3.24). Raises HeaderError.
-    """
-    if not content or content[0] >= len(content):
-        raise HeaderError("the user data header is longer than the message")
-    end = 1 + content[0]
-    elements = {}
+def _elements(header: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (identifier, data) of each information element. Of one that comes twice the last counts (9.2.3.24)."""
     at = 1
-    while at < end:
-        if at + 2 > end or at + 2 + content[at + 1] > end:
+    while at < len(header):
+        if at + 2 > len(header) or at + 2 + header[at + 1] > len(header):
             raise HeaderError("an information element is longer than the user data header")
-        stop = at + 2 + content[at + 1]
-        elements[content[at]] = content[at + 2 : stop]
+        stop = at + 2 + header[at + 1]
+        yield header[at], header[at + 2 : stop]
         at = stop
-    return elements, content[end:]
-
-
-def build_header(elements: Mapping[int, bytes]) -> bytes:
-    """Return a user data header with its length octet. Raises HeaderError if it would be longer than 255 octets."""
-    body = b"".join([bytes((iei, len(data))) + data for iei, data in elements.items()])
-    if len(body) > 255:
-        raise HeaderError("the user data header is longer than 255 octets")
-    return bytes((len(body),)) + body
-
-
-def part_header(reference: int, total: int, number: int, *, single_shift: int = 0, locking_shift: int = 0) -> bytes:
-    """Return the header of one part, with an 8-bit reference, and the national tables if any are used.
-
-    The reference is taken modulo 256. Five octets for the part and three for each table follow the length
-    octet: 6, 9 or 12 in all. A message in one piece has no part (total 1), so only the tables stand in its
-    header; with neither the result is b"" and esm_class gets no UDHI.
-    """
-    elements = {}
-    if total > 1:
-        elements[IE_CONCAT_8] = bytes((reference & 0xFF, total, number))
-    if single_shift:
-        elements[IE_SINGLE_SHIFT] = bytes((single_shift,))
-    if locking_shift:
-        elements[IE_LOCKING_SHIFT] = bytes((locking_shift,))
-    return build_header(elements) if elements else b""
