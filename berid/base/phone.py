@@ -24,7 +24,7 @@ class Kind(StrEnum):
     """What a prefix says of the numbers behind it.
 
     OTHER is what no person carries or has at home: free and premium numbers, internet telephony, pagers, call centres.
-    UNKNOWN: fixed and mobile numbers share the prefix, as everywhere in North America.
+    UNKNOWN: fixed and mobile numbers share the prefix, as in the United States.
     """
 
     MOBILE = "mobile"
@@ -186,7 +186,6 @@ def _from_home(digits: str, home: _Country) -> str:
 
 
 # ── The table ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 
 _HEAD_DIGITS: Final = 4  # 8,000 heads: one look for most numbers at the price of 0.7 MB
 
