@@ -53,7 +53,7 @@ class _Line:
 
 
 @dataclass(slots=True)
-class _Order:
+class Order:
     """Everything decided about a submission before the transaction."""
 
     rt: Runtime
@@ -95,15 +95,13 @@ async def accept(rt: Runtime, caller: Caller, submission: Submission, scope: Sco
     return accepted
 
 
-def _decide(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -> _Order:
+def _decide(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -> Order:
     """All that can be known without the store. Raises `Refused` with every reason at once."""
     now_ms = rt.clock.now_ms()
-    account = caller.account
     service = (
         "otp" if submission.category is Category.OTP and "otp" in caller.application.services else submission.channel
     )
     refusals = check_caller(caller, scope, service)
-    channel = rt.channels[submission.channel]
 
     if submission.needs_sender:
         refusals += _check_sender(rt, caller, submission, now_ms)
@@ -115,7 +113,7 @@ def _decide(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -
 
     prepared: Prepared | None = None
     try:
-        prepared = channel.prepare(submission)
+        prepared = rt.channels[submission.channel].prepare(submission)
     except Refused as error:
         refusals += error.refusals
 
@@ -264,7 +262,7 @@ def _order(
     lines: list[_Line],
     refused: list[tuple[str, Refusal]],
     now_ms: int,
-) -> _Order:
+) -> Order:
     category = submission.category
     priority = submission.priority
     if priority is None:
@@ -285,7 +283,7 @@ def _order(
     if submission.content.is_secret:
         body, body_kind = rt.vault.seal(body, "body"), "sealed"
     ids = rt.ids.take(1 + len(lines))
-    return _Order(
+    return Order(
         rt=rt,
         caller=caller,
         submission=submission,
@@ -306,7 +304,7 @@ def _order(
     )
 
 
-async def _accept(tx: HotTx, orders: list[_Order]) -> list[Accepted | Exception]:
+async def _accept(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
     """The transaction's part, for every order that waits. Orders that are refused here write nothing."""
     keys = {
         (order.caller.application.id, order.submission.idempotency[0])
@@ -330,7 +328,7 @@ async def _accept(tx: HotTx, orders: list[_Order]) -> list[Accepted | Exception]
         if key is not None and key in used and idem is not None:
             results.append(replay(used[key], idem[1]))
             continue
-        short = _short(order, balances, left)
+        short = why_short(order, balances, left)
         if short is not None:
             order.rt.metrics.refused(short.kind.value, order.caller.dialect)
             results.append(Refused(short))
@@ -338,7 +336,7 @@ async def _accept(tx: HotTx, orders: list[_Order]) -> list[Accepted | Exception]
         for wallet_id, amount in order.holds.items():
             left[wallet_id] -= amount
             taken[wallet_id] = taken.get(wallet_id, 0) + amount
-        accepted = _accepted(order, left)
+        accepted = accepted_of(order, left)
         if key is not None and idem is not None:
             answer = msgspec.json.encode(accepted).decode()
             idempotency.append((*key, idem[1], answer, order.now_ms))
@@ -368,7 +366,7 @@ def replay(stored: tuple[str, str], body_hash: str) -> Accepted | Exception:
     return replace(msgspec.json.decode(stored[1], type=Accepted), is_replay=True)
 
 
-def _short(order: _Order, balances: dict[int, tuple[int, int]], left: dict[int, int]) -> Refusal | None:
+def why_short(order: Order, balances: dict[int, tuple[int, int]], left: dict[int, int]) -> Refusal | None:
     for wallet_id, amount in order.holds.items():
         spendable = left[wallet_id] + balances[wallet_id][1]
         if amount and spendable <= 0:
@@ -378,7 +376,7 @@ def _short(order: _Order, balances: dict[int, tuple[int, int]], left: dict[int, 
     return None
 
 
-def _accepted(order: _Order, left: dict[int, int]) -> Accepted:
+def accepted_of(order: Order, left: dict[int, int]) -> Accepted:
     lines = order.lines
     return Accepted(
         message_id=order.message_id,
@@ -399,7 +397,7 @@ def _accepted(order: _Order, left: dict[int, int]) -> Accepted:
     )
 
 
-def message_row(order: _Order, state: str) -> tuple[Any, ...]:
+def message_row(order: Order, state: str) -> tuple[Any, ...]:
     """The row of table `message`, in the order of `HOT_COLUMNS`."""
     submission, caller = order.submission, order.caller
     options = msgspec.json.encode(submission.options).decode() if submission.options else ""
@@ -438,7 +436,7 @@ def message_row(order: _Order, state: str) -> tuple[Any, ...]:
     )
 
 
-def delivery_row(order: _Order, delivery_id: int, line: _Line) -> tuple[Any, ...]:
+def delivery_row(order: Order, delivery_id: int, line: _Line) -> tuple[Any, ...]:
     """The row of table `delivery`, in the order of `HOT_COLUMNS`."""
     return (
         delivery_id,
@@ -464,7 +462,7 @@ def delivery_row(order: _Order, delivery_id: int, line: _Line) -> tuple[Any, ...
     )
 
 
-def hold_rows(order: _Order) -> list[tuple[Any, ...]]:
+def hold_rows(order: Order) -> list[tuple[Any, ...]]:
     """One ledger entry per wallet: the hold of the whole message, with the count of deliveries it stands for."""
     counts: dict[int, int] = {}
     for line in order.lines:
@@ -488,7 +486,7 @@ def hold_rows(order: _Order) -> list[tuple[Any, ...]]:
 
 
 def _rows(
-    order: _Order, deliveries: list[tuple[Any, ...]], entries: list[tuple[Any, ...]], jobs: list[tuple[Any, ...]]
+    order: Order, deliveries: list[tuple[Any, ...]], entries: list[tuple[Any, ...]], jobs: list[tuple[Any, ...]]
 ) -> None:
     """Rows of deliveries, holds and jobs. Work that its lane has room for is leased to us in this same commit."""
     rt, priority, account_id = order.rt, int(order.priority), order.caller.account.id
@@ -522,7 +520,7 @@ def _rows(
     entries += hold_rows(order)
 
 
-def _withdraw(orders: list[_Order]) -> None:
+def _withdraw(orders: list[Order]) -> None:
     """Give back the places in lanes that were held for work which was not written."""
     for order in orders:
         for lane, count in order.admitted:
@@ -530,14 +528,14 @@ def _withdraw(orders: list[_Order]) -> None:
         order.admitted.clear()
 
 
-def _push(orders: list[_Order]) -> None:
+def _push(orders: list[Order]) -> None:
     """Hand the leased deliveries to their lanes in memory."""
     for order in orders:
         for lane, count in order.admitted:
             order.rt.lanes[lane].push(_outgoing(order, lane), held=count)
 
 
-def _outgoing(order: _Order, lane: str) -> list[Outgoing]:
+def _outgoing(order: Order, lane: str) -> list[Outgoing]:
     """The deliveries of one lane, as a connector needs them."""
     submission, prepared = order.submission, order.prepared
     return [
@@ -563,5 +561,5 @@ def _outgoing(order: _Order, lane: str) -> list[Outgoing]:
     ]
 
 
-ACCEPT: Verb[_Order, Accepted] = Verb("accept", 10, _accept, after=_push, undo=_withdraw)
+ACCEPT: Verb[Order, Accepted] = Verb("accept", 10, _accept, after=_push, undo=_withdraw)
 """Lines up in `HotStore` with every other request that waits."""

@@ -6,6 +6,7 @@ be.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -145,5 +146,7 @@ class Runtime:
     """How many reports of each connector are parked, waiting for a response that names their id."""
     recent_keys: dict[tuple[int, str], None] = field(default_factory=dict)
     """(connector, key) of receipts settled a short while ago, oldest first."""
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+    """Work that nobody waits for and that the sweeper would take up again."""
     binds: Any = None
     """The customers' binds, when this process serves any: tells SMPP customers at step *notify*."""

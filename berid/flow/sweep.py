@@ -14,6 +14,7 @@ from berid.domain.message import WAITING, State
 from berid.domain.routing import UncertainPolicy
 from berid.flow.changes import Changes
 from berid.flow.dispatch import resolve_uncertain
+from berid.flow.load import spread, undo_loading
 from berid.flow.ports import Runtime
 from berid.store import jobs
 from berid.store.hot import HotTx, StoreAway, Tracked, Verb
@@ -21,8 +22,11 @@ from berid.store.hot import HotTx, StoreAway, Tracked, Verb
 log = logging.getLogger("berid.sweep")
 
 PAGE = 500
-SWEEP_S = 5.0
+SWEEP_S = 1.0
 CLOCK_LANE = "clock"
+
+LOADING_MS = 600_000
+"""A message that has been loading for longer was left behind by an ended process."""
 
 
 @dataclass(slots=True)
@@ -225,9 +229,16 @@ class Sweeper:
             if not found:
                 return
             await look_again(rt, [identifier for kind, identifier in found if kind == "resolve"], "resolve")
+            for kind, identifier in found:
+                if kind == "spread":
+                    await spread(rt, identifier)
 
     async def _slow(self, now_ms: int) -> None:
         rt = self._rt
+        async with rt.store.read() as tx:
+            unfinished = await jobs.unfinished_loads(tx, first_id_at(now_ms - LOADING_MS))
+        for message_id in unfinished:
+            await undo_loading(rt, message_id)
         while True:
             async with rt.store.read() as tx:
                 found = await jobs.past_validity(tx, now_ms, first_id_at(now_ms - 1_000), PAGE)

@@ -10,17 +10,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from berid.base.clock import Clock
-from berid.store.hot import HotDriver, HotStore
+from berid.store.hot import HotDriver, HotStore, StoreAway
 
 Tx = AsyncConnection
 """An open transaction, or an open read."""
@@ -37,6 +38,12 @@ class Store:
         self.hot = hot
         self._engine = engine
         self._lock = write_lock
+        # SQLite's reads are of one moment by nature; PostgreSQL's, if asked to be.
+        self._reader = (
+            engine
+            if self.is_sqlite
+            else engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        )
 
     @property
     def is_sqlite(self) -> bool:
@@ -45,7 +52,10 @@ class Store:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
-        """A transaction that commits when the block ends and rolls back when it raises."""
+        """A transaction that commits when the block ends and rolls back when it raises.
+
+        Never ask `hot` for anything inside the block: on SQLite the hot path waits until the block has ended.
+        """
         if self._lock is None:
             async with self._engine.begin() as connection:
                 yield connection
@@ -58,13 +68,26 @@ class Store:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
         """A connection to read by; it sees one moment of the database."""
-        async with self._engine.connect() as connection:
+        async with self._reader.connect() as connection:
             yield connection
 
     async def close(self) -> None:
         """Finish the hot path's work and let all connections go."""
         await self.hot.stop()
         await self._engine.dispose()
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    """Turn a lost or refused connection, a full disk and a held lock into `StoreAway`; leave wrong SQL as the bug it is."""
+    try:
+        yield
+    except (OSError, OperationalError, InterfaceError) as error:
+        raise StoreAway(str(error).splitlines()[0]) from error
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise StoreAway(str(error).splitlines()[0]) from error
 
 
 async def open_store(
@@ -89,6 +112,7 @@ async def open_store(
         from berid.store.hot_postgres import PostgresDriver
 
         driver = PostgresDriver(url)
+        await driver.connect()
     hot = HotStore(driver, clock, write_lock, group_max, observe)
     hot.start()
     return Store(url, engine, hot, write_lock)
@@ -103,7 +127,10 @@ def sqlite_path(url: str) -> Path:
 
 
 def make_engine(url: str) -> AsyncEngine:
-    """The engine for ordinary queries. On SQLite transactions begin as the caller says, not as the driver guesses."""
+    """The engine for ordinary queries. On SQLite transactions begin as the caller says, not as the driver guesses.
+
+    Errors name the statement but not its values, which may be secrets or texts of messages.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = create_async_engine(
@@ -111,6 +138,7 @@ def make_engine(url: str) -> AsyncEngine:
             poolclass=AsyncAdaptedQueuePool,
             pool_size=4,
             connect_args={"timeout": BUSY_TIMEOUT_MS / 1000},
+            hide_parameters=True,
         )
 
         @event.listens_for(engine.sync_engine, "connect")
@@ -127,4 +155,14 @@ def make_engine(url: str) -> AsyncEngine:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")  # type: ignore[attr-defined]
 
         return engine
-    return create_async_engine(parsed.set(drivername="postgresql+asyncpg"), pool_size=8, max_overflow=8)
+    from berid.store.hot_postgres import connect
+
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        # asyncpg reads the URL itself: it knows more forms of it than the dialect does (sockets, sslmode, several hosts).
+        async_creator=lambda: connect(url, application_name="berid", jit="off"),
+        pool_size=8,
+        max_overflow=8,
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )

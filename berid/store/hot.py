@@ -4,8 +4,8 @@
 Whatever is asked for while a commit is under way is collected; the next transaction runs every waiting verb once, with
 all its items, in the order of the verbs' ranks, and one commit serves everyone who waits. When `do` returns, it is on disk.
 
-If a group fails because of one item's data, the group is rolled back and its items are tried one by one, so that only the
-culprit hears of it. If the store itself is away, all hear `StoreAway`, and nothing is half-written.
+If a group fails because of one item's data, the group is rolled back and tried again in halves, down to the one item that fails
+alone, so that only the culprit hears of it. If the store itself is away, all hear `StoreAway`, and nothing is half-written.
 
 `HotTx` is implemented once per database (`hot_sqlite.py`, `hot_postgres.py`) in driver-level SQL; it takes and gives lists, holds
 no decision, and one contract suite serves both.
@@ -56,7 +56,19 @@ HOT_COLUMNS: dict[str, tuple[str, ...]] = {
 
 
 class StoreAway(Exception):
-    """The store did not take the work: database gone, disk full, or locked. Nothing was written; ask again later."""
+    """The store did not take the work: database gone, disk full, or locked. Nothing was written; ask again later.
+
+    Only a commit whose answer was lost on the way may have happened all the same (see `PostgresDriver.commit`), so whoever
+    asks again must be able to find his work done.
+    """
+
+
+class StoreConflict(StoreAway):
+    """Another process wrote the same rows at the same time and went first; the same work will most likely succeed at once."""
+
+
+class RowRefused(Exception):
+    """The database does not take a row: its key exists, or a value does not fit. The text shows no value."""
 
 
 @dataclass(slots=True)
@@ -125,7 +137,10 @@ class HotTx(Protocol):
     """The statements of one open transaction. Every method takes a list and makes at most a few round trips for it."""
 
     async def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows in the order of `HOT_COLUMNS[table]`. A `carrier_ref` that exists is replaced: carriers reuse ids."""
+        """Insert rows in the order of `HOT_COLUMNS[table]`. A `carrier_ref` that exists is replaced: carriers reuse ids.
+
+        Raises `RowRefused`, at the latest at the commit.
+        """
 
     async def idempotent(self, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], tuple[str, str]]:
         """(application, key) → (hash of the body, stored answer) for the keys that were used before."""
@@ -137,8 +152,8 @@ class HotTx(Protocol):
         """Change wallets by (change of available, of held, of spent, wallet id)."""
 
     async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> set[int]:
-        """Write the intent: deliveries that are queued or scheduled and not past their validity become *sending* on this connector, one attempt
-        more. Returns those that did; the others were cancelled, held or handled elsewhere meanwhile."""
+        """Write the intent: deliveries that are queued or scheduled and not past their validity become *sending* on this
+        connector, one attempt more. Returns those that did; the others were cancelled, held or handled elsewhere meanwhile."""
 
     async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
         """The deliveries with these ids, locked."""
@@ -165,7 +180,7 @@ class HotTx(Protocol):
         self, lane: str, priority: int, room: int, now_ms: int, until_ms: int, slot: int, after_account: int
     ) -> list[LeasedJob]:
         """Lease up to `room` due jobs of one lane and priority, shared fairly between accounts, beginning behind
-        `after_account` in the round."""
+        `after_account` (-1: the first) in the round. Fewer than `room` means that no more are due."""
 
     async def jobs_done(self, ids: Sequence[int]) -> None:
         """Remove finished jobs."""
@@ -182,6 +197,17 @@ class HotTx(Protocol):
 
     async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int]]:
         """Callbacks by id: id, endpoint, account, event, payload, created_ms."""
+
+    async def open_messages(self, ids: Sequence[int]) -> None:
+        """Loading messages become open: all their pages are there."""
+
+    async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int]]:
+        """Delete loading messages and their deliveries; returns their holds, to be released: (wallet, account, amount, message,
+        count of deliveries). The holds' entries have ids from the message's own to `until_id`."""
+
+    async def spread(self, message_id: int, after_id: int, limit: int, now_ms: int) -> int:
+        """Make due dispatch jobs for the next `limit` deliveries of a message behind `after_id` that wait and have none yet, in the
+        lanes of their connectors. Returns the last delivery id looked at, 0 when there was none."""
 
 
 class HotDriver(Protocol):
@@ -263,12 +289,13 @@ class HotStore:
     async def do(self, verb: Verb[Item, Result], items: Sequence[Item]) -> list[Result]:
         """Run `verb` over `items` in the next group; one result per item once the commit is on disk.
 
-        Raises `StoreAway` when nothing was written, or the first item's own exception when it gave one.
+        Raises `StoreAway` when nothing was written, or the first item's own exception when it gave one; the others are
+        then on disk. If the store goes away while a group is being divided, some of several items may be on disk.
         """
         results = await self.do_each(verb, items)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        failures = [result for result in results if isinstance(result, Exception)]
+        if failures:
+            raise next((failure for failure in failures if isinstance(failure, StoreAway)), failures[0])
         return results  # type: ignore[return-value]
 
     async def do_each(self, verb: Verb[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
@@ -293,24 +320,47 @@ class HotStore:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            group = self._next_group()
+            await self._attempt(self._next_group())
+
+    async def _attempt(self, group: list[_Ask]) -> None:
+        """Run a group and answer everyone in it. What fails for a reason of its own is divided until the reason is alone."""
+        is_one = len(group) == 1 and len(group[0].items) <= 1
+        failure: Exception
+        for _ in range(2):
             try:
                 await self._run(group)
+                return
+            except StoreConflict as error:
+                failure = error
             except StoreAway as error:
                 _fail(group, error)
-            except Exception as error:  # one item's data, or a bug: find out whose
-                if len(group) == 1:
-                    log.exception("verb %s failed", group[0].verb.name)
-                    _fail(group, error)
-                    continue
-                for ask in group:
-                    try:
-                        await self._run([ask])
-                    except StoreAway as away:
-                        _fail([ask], away)
-                    except Exception as error:
-                        log.exception("verb %s failed", ask.verb.name)
-                        _fail([ask], error)
+                return
+            except Exception as error:
+                if not is_one:
+                    await self._divide(group)
+                    return
+                # Another process may have used the same key a moment ago; the second time it is seen.
+                failure = error
+        if not isinstance(failure, StoreAway):
+            log.error("verb %s failed", group[0].verb.name, exc_info=failure)
+        _fail(group, failure)
+
+    async def _divide(self, group: list[_Ask]) -> None:
+        if len(group) > 1:
+            half = len(group) // 2
+            await self._attempt(group[:half])
+            await self._attempt(group[half:])
+            return
+        ask = group[0]
+        half = len(ask.items) // 2
+        results: list[Any] = []
+        for items in (ask.items[:half], ask.items[half:]):
+            part = _Ask(ask.verb, items, asyncio.get_running_loop().create_future())
+            await self._attempt([part])
+            failure = part.future.exception()
+            results += part.future.result() if failure is None else [failure] * len(items)
+        if not ask.future.done():
+            ask.future.set_result(results)
 
     def _next_group(self) -> list[_Ask]:
         group: list[_Ask] = []

@@ -7,6 +7,7 @@ the interpreter's lock at every row. The commit, which waits for the disk, runs 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -16,13 +17,17 @@ from typing import Any
 
 import msgspec
 
-from berid.store.hot import HOT_COLUMNS, TRACKED_COLUMNS, LeasedJob, StoreAway, Tracked
+from berid.store.hot import HOT_COLUMNS, TRACKED_COLUMNS, LeasedJob, RowRefused, StoreAway, Tracked
 
 CACHE_KIB = 65_536
 """Page cache of the writing connection: the right edges of all hot tables and indexes stay in it."""
 
 CHECKPOINT_PAGES = 4_000
 """The log is folded into the database every 16 MiB; more makes rarer but longer pauses."""
+
+LOCK_TRIES = 200
+LOCK_WAIT_S = 0.025
+"""Another process (the command line) may hold the write lock: we ask this often, with this wait between, five seconds in all."""
 
 _INSERT = {
     table: f"INSERT {'OR REPLACE ' if table == 'carrier_ref' else ''}INTO {table} ({', '.join(columns)}) "
@@ -34,38 +39,43 @@ _encode = msgspec.json.Encoder().encode
 
 
 def _list(values: Iterable[Any]) -> str:
-    """A list as one bound value, for `json_each`."""
-    return _encode(list(values)).decode()
+    """A list as one bound value, for `json_each`; what is asked for twice is given once."""
+    return _encode(list(dict.fromkeys(values))).decode()
 
 
 class SqliteDriver:
-    """The writing connection. `path` is the database file; its schema must be there already."""
+    """The writing connection. `path` is the database file; its schema must be there already. Raises `StoreAway`."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                f"cache_size=-{CACHE_KIB}",
+                f"wal_autocheckpoint={CHECKPOINT_PAGES}",
+                "temp_store=MEMORY",
+            ):
+                self._connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.OperationalError as error:
+            raise StoreAway(str(error)) from error
         self._thread = ThreadPoolExecutor(1, "sqlite-commit")
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            f"cache_size=-{CACHE_KIB}",
-            f"wal_autocheckpoint={CHECKPOINT_PAGES}",
-            "temp_store=MEMORY",
-        ):
-            self._connection.execute(f"PRAGMA {pragma}")
         self._tx = SqliteTx(self._connection)
         self._changes = 0
 
     async def begin(self) -> SqliteTx:
-        """See `HotDriver.begin`. Another process (the command line) may hold the write lock for a moment."""
-        for _ in range(200):
+        """See `HotDriver.begin`."""
+        for _ in range(LOCK_TRIES):
             try:
+                if self._connection.in_transaction:  # a rollback failed
+                    self._connection.rollback()
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._changes = self._connection.total_changes
                 return self._tx
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) and "busy" not in str(error):
                     raise StoreAway(str(error)) from error
-                await asyncio.sleep(0.025)
+                await asyncio.sleep(LOCK_WAIT_S)
         raise StoreAway("the database file is locked by another process")
 
     async def commit(self) -> None:
@@ -80,9 +90,10 @@ class SqliteDriver:
             raise StoreAway(str(error)) from error
 
     async def rollback(self) -> None:
-        """See `HotDriver.rollback`."""
+        """See `HotDriver.rollback`. After an error of the disk there may be nothing left to undo, or no way to do it yet."""
         loop = asyncio.get_running_loop()
-        await asyncio.shield(loop.run_in_executor(self._thread, self._connection.rollback))
+        with contextlib.suppress(sqlite3.Error):
+            await asyncio.shield(loop.run_in_executor(self._thread, self._connection.rollback))
 
     async def close(self) -> None:
         """See `HotDriver.close`."""
@@ -91,7 +102,7 @@ class SqliteDriver:
 
 
 def _away(method: Any) -> Any:
-    """Turn "disk is full" and its kin into `StoreAway`; leave wrong data (IntegrityError) as the bug that it is."""
+    """Turn "disk is full" and its kin into `StoreAway`, and a row that cannot be into `RowRefused`."""
 
     @functools.wraps(method)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -99,6 +110,8 @@ def _away(method: Any) -> Any:
             return await method(*args, **kwargs)
         except sqlite3.OperationalError as error:
             raise StoreAway(str(error)) from error
+        except sqlite3.IntegrityError as error:
+            raise RowRefused(str(error)) from error
 
     return guarded
 
@@ -240,14 +253,35 @@ class SqliteTx:
     async def lease(
         self, lane: str, priority: int, room: int, now_ms: int, until_ms: int, slot: int, after_account: int
     ) -> list[LeasedJob]:
-        """See `HotTx.lease`. Accounts are found by skipping along the index, so a million jobs of one cost nothing."""
+        """See `HotTx.lease`."""
+        found: list[LeasedJob] = []
+        while wanted := room - len(found):
+            shares = self._lease_round(lane, priority, wanted, now_ms, after_account)
+            rows = [row for share in shares for row in share]
+            self._connection.executemany(
+                "UPDATE job SET lease_until_ms = ?, slot = ?, attempts = attempts + 1 WHERE id = ?",
+                [(until_ms, slot, row[0]) for row in rows],
+            )
+            found += [LeasedJob(*row) for row in rows]
+            if not shares or max(map(len, shares)) < -(-wanted // len(shares)):
+                break  # nobody had more than a share
+        return found
+
+    def _lease_round(
+        self, lane: str, priority: int, room: int, now_ms: int, after_account: int
+    ) -> list[list[tuple[Any, ...]]]:
+        """A share of `room` due jobs for each account that has some, in turn.
+
+        Accounts are found by skipping along the index, so a million jobs of one cost nothing; one whose first job is not
+        due yet costs the skip.
+        """
         execute = self._connection.execute
         accounts: list[int] = []
         cursor, has_wrapped = after_account, False
         while len(accounts) < room:
             row = execute(
-                "SELECT account_id FROM job WHERE lane = ? AND priority = ? AND account_id > ? AND lease_until_ms = 0 "
-                "AND buried_ms = 0 ORDER BY account_id LIMIT 1",
+                "SELECT account_id, due_ms FROM job WHERE lane = ? AND priority = ? AND account_id > ? "
+                "AND lease_until_ms = 0 AND buried_ms = 0 ORDER BY account_id, due_ms LIMIT 1",
                 (lane, priority, cursor),
             ).fetchone()
             if row is None:
@@ -258,24 +292,21 @@ class SqliteTx:
                 break
             else:
                 cursor = row[0]
-                accounts.append(cursor)
-        if not accounts:
-            return []
-        found: list[tuple[Any, ...]] = []
-        share = -(-room // len(accounts))
+                if row[1] <= now_ms:
+                    accounts.append(cursor)
+        shares: list[list[tuple[Any, ...]]] = []
+        share = -(-room // max(1, len(accounts)))
         for account_id in accounts:
-            if len(found) >= room:
-                break
-            found += execute(
+            rows = execute(
                 "SELECT id, kind, lane, priority, account_id, due_ms, attempts FROM job WHERE lane = ? AND priority = ? "
                 "AND account_id = ? AND due_ms <= ? AND lease_until_ms = 0 AND buried_ms = 0 ORDER BY due_ms, id LIMIT ?",
-                (lane, priority, account_id, now_ms, min(share, room - len(found))),
+                (lane, priority, account_id, now_ms, min(share, room)),
             ).fetchall()
-        self._connection.executemany(
-            "UPDATE job SET lease_until_ms = ?, slot = ?, attempts = attempts + 1 WHERE id = ?",
-            [(until_ms, slot, row[0]) for row in found],
-        )
-        return [LeasedJob(*row) for row in found]
+            shares.append(rows)
+            room -= len(rows)
+            if room <= 0:
+                break
+        return shares
 
     @_away
     async def jobs_done(self, ids: Sequence[int]) -> None:
@@ -315,3 +346,47 @@ class SqliteTx:
             "CROSS JOIN callback c ON c.id = j.value",
             (_list(ids),),
         ).fetchall()
+
+    @_away
+    async def open_messages(self, ids: Sequence[int]) -> None:
+        """See `HotTx.open_messages`."""
+        self._connection.executemany(
+            "UPDATE message SET state = 'open' WHERE id = ? AND state = 'loading'",
+            [(identifier,) for identifier in ids],
+        )
+
+    @_away
+    async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int]]:
+        """See `HotTx.drop_loading`."""
+        holds: list[tuple[int, int, int, int, int]] = []
+        for message_id in ids:
+            row = self._connection.execute(
+                "DELETE FROM message WHERE id = ? AND state = 'loading' RETURNING first_id, last_id", (message_id,)
+            ).fetchone()
+            if row is None:
+                continue
+            self._connection.execute(
+                "DELETE FROM delivery WHERE id BETWEEN ? AND ? AND message_id = ?", (row[0], row[1], message_id)
+            )
+            holds += self._connection.execute(
+                "SELECT wallet_id, account_id, amount_micros, message_id, deliveries FROM ledger_entry "
+                "WHERE id BETWEEN ? AND ? AND message_id = ? AND kind = 'hold'",
+                (message_id, until_id, message_id),
+            ).fetchall()
+        return holds
+
+    @_away
+    async def spread(self, message_id: int, after_id: int, limit: int, now_ms: int) -> int:
+        """See `HotTx.spread`."""
+        rows = self._connection.execute(
+            "SELECT d.id, d.connector_id, m.priority, d.account_id, d.state FROM message m JOIN delivery d "
+            "ON d.id BETWEEN m.first_id AND m.last_id AND d.message_id = m.id WHERE m.id = ? AND d.id > ? "
+            "ORDER BY d.id LIMIT ?",
+            (message_id, after_id, limit),
+        ).fetchall()
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO job (id, kind, lane, priority, account_id, due_ms, lease_until_ms, slot, attempts) "
+            "VALUES (?, 'dispatch', ?, ?, ?, ?, 0, 0, 0)",
+            [(row[0], f"c{row[1]}", row[2], row[3], now_ms) for row in rows if row[4] in ("queued", "scheduled")],
+        )
+        return rows[-1][0] if rows else 0

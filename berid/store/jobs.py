@@ -115,3 +115,12 @@ async def overdue_schedules(tx: Tx, due_before_ms: int, limit: int) -> list[int]
         .limit(limit)
     )
     return [row[0] for row in rows]
+
+
+async def unfinished_loads(tx: Tx, made_before: int) -> list[int]:
+    """Messages that began to load before an id's time and never finished: their process ended."""
+    message = tables.message
+    rows = await tx.execute(
+        select(message.c.id).where(message.c.state == literal_column("'loading'"), message.c.id < made_before)
+    )
+    return [row[0] for row in rows]

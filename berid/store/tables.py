@@ -279,6 +279,12 @@ message = Table(
         postgresql_where=text("cancel_key <> ''"),
     ),
     Index(
+        "ix_message_loading",
+        "id",
+        sqlite_where=text("state = 'loading'"),
+        postgresql_where=text("state = 'loading'"),
+    ),
+    Index(
         "ix_message_waiting",
         "account_id",
         "due_ms",
