@@ -1,0 +1,396 @@
+"""The only module that knows every part: makes the `Runtime`, starts the parts in order, stops them in reverse.
+
+Start: store, slot and ids, directory, what an ended process left behind, connectors, workers, and last the doors, so that nothing is
+accepted before it could be carried. Stop: the doors first, then what is on the wire is finished, and the store closes last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from berid import channels, dialects
+from berid.base.clock import Clock, SystemClock
+from berid.base.ids import IdMaker
+from berid.base.secret import Vault, load_key
+from berid.config import Config
+from berid.dialects.web import make_app
+from berid.flow.links import Links
+from berid.flow.notify import Notifier
+from berid.flow.ports import Runtime
+from berid.flow.sweep import Sweeper, hold_late_schedules
+from berid.metrics import Metrics
+from berid.net import Outbound
+from berid.store import Store, jobs, open_store, processes, schema
+from berid.store import directory as directories
+from berid.store.hot import StoreAway
+
+log = logging.getLogger("berid.app")
+
+WATCH_S = 0.5
+"""How often the directory's version is compared: a revoked token ends within this time in every process."""
+
+DEPTHS_S = 5.0
+"""How often queue depths are counted for the metrics."""
+
+CERTIFICATE_S = 10.0
+"""How often the certificate file's age is looked at."""
+
+STOP_WEB_S = 10
+"""How long requests that are under way may take when the process stops."""
+
+STOP_S = 45.0
+"""The whole time for an orderly stop: requests 10 s, outstanding submits 10 s, callbacks 15 s, and some to spare. The service
+manager's own limit must be longer."""
+
+
+class AlreadyRunning(Exception):
+    """Another process serves this data folder."""
+
+
+@dataclass(slots=True)
+class Ports:
+    """Where the process listens; None for what it does not serve."""
+
+    http: int | None = None
+    https: int | None = None
+    smpp: int | None = None
+    smpps: int | None = None
+
+
+@dataclass(slots=True)
+class App:
+    """A running process. `await App.start(config)`; `await app.stop()`."""
+
+    config: Config
+    rt: Runtime
+    ports: Ports = field(default_factory=Ports)
+    _name: str = ""
+    _lock: int = -1
+    _links: Links | None = None
+    _notifier: Notifier | None = None
+    _listeners: list[_Listener] = field(default_factory=list)
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    is_ready: bool = False
+    failed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process must end: its slot was taken by another."""
+
+    @classmethod
+    async def start(cls, config: Config, clock: Clock | None = None) -> App:
+        """Start every part that `config.roles` names. Raises `AlreadyRunning`, `SchemaOutdated`, `StoreAway`, `OSError`."""
+        clock = clock or SystemClock()
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        await schema.check(config.database_url)
+        lock = _lock_data(config) if config.database_url.startswith("sqlite") else -1
+        metrics = Metrics()
+        store = await open_store(config.database_url, clock, metrics.commit)
+        name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
+        async with store.transaction() as tx:
+            alive_ms = await processes.last_alive_ms(tx)
+            slot = 0
+            if not store.is_sqlite:
+                slot = await processes.claim_slot(tx, name, clock.now_ms())
+            else:
+                await _claim_alone(tx, name, clock.now_ms())
+            floor = await processes.largest_id(tx)
+            await jobs.free_leases(tx, clock.now_ms(), slot)
+            found = await directories.load(tx)
+        rt = Runtime(
+            config=config,
+            clock=clock,
+            ids=IdMaker(clock.now_ms, slot, floor),
+            slot=slot,
+            vault=Vault(load_key(config.key, config.key_file)),
+            store=store,
+            http=Outbound(
+                allowed_networks=config.net.allowed_networks,
+                timeout_s=config.net.read_timeout_s,
+                connect_timeout_s=min(config.net.connect_timeout_s, config.net.read_timeout_s * 0.9),
+            ),
+            metrics=metrics,
+            channels=channels.discover(),
+            directory=found,
+            dialects=dialects.discover(),
+        )
+        app = cls(config, rt, _name=name, _lock=lock)
+        try:
+            await app._start_parts(alive_ms)
+        except BaseException:
+            await app.stop()
+            raise
+        return app
+
+    async def _start_parts(self, alive_ms: int) -> None:
+        rt, roles = self.rt, self.config.roles
+        async with rt.store.read() as tx:
+            rt.parked = await jobs.parked_counts(tx)
+        held = await hold_late_schedules(rt, alive_ms)
+        if held:
+            log.warning("schedules that came due while the platform was down are held", extra={"count": held})
+        self._spawn("watch", self._watch())
+        self._spawn("renew", self._renew())
+        self._spawn("depths", _Depths(rt).run())
+        if "links" in roles:
+            self._links = Links(rt)
+            await self._links.once()
+            self._spawn("links", self._links.run())
+        if "worker" in roles:
+            self._notifier = Notifier(rt)
+            self._spawn("notifier", self._notifier.run())
+            self._spawn("sweeper", Sweeper(rt).run())
+        for dialect in rt.dialects.values():
+            listen = getattr(dialect, "listen", None)
+            if listen is not None and dialect.name in roles:
+                self.ports.smpp, self.ports.smpps = await listen(rt)
+        if "web" in roles:
+            await self._open_doors()
+        self.is_ready = True
+
+    async def _open_doors(self) -> None:
+        http = self.config.http
+        application = make_app(self.rt, lambda: self.is_ready)
+        plain = _Listener(application, http.host, http.port)
+        self._listeners.append(plain)
+        self.ports.http = await plain.open()
+        if http.tls_port is not None and http.tls_cert is not None and http.tls_key is not None:
+            secure = _Listener(application, http.host, http.tls_port, http.tls_cert, http.tls_key)
+            self._listeners.append(secure)
+            self.ports.https = await secure.open()
+            self._spawn("certificate", secure.follow_certificate(self.rt.clock))
+
+    async def stop(self) -> None:
+        """Stop in order, losing nothing: what was accepted stays queued, what is on the wire is waited for."""
+        rt = self.rt
+        self.is_ready = False
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
+        for dialect in rt.dialects.values():
+            shut = getattr(dialect, "shut", None)
+            if shut is not None:
+                await shut(rt)
+        await self._cancel("links", "notifier", "sweeper", "depths", "certificate")
+        if self._links is not None:
+            await self._links.stop()
+        if self._notifier is not None:
+            await self._notifier.drain()
+        await self._cancel("watch", "renew")
+        with contextlib.suppress(StoreAway):
+            async with rt.store.transaction() as tx:
+                await jobs.free_leases(tx, rt.clock.now_ms(), rt.slot)
+                await processes.leave(tx, rt.slot, self._name)
+        await rt.http.close()
+        await rt.store.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+
+    async def _cancel(self, *names: str) -> None:
+        tasks = [task for name, task in self._tasks.items() if name in names]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks[name] = task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.critical("a part of the process ended", extra={"part": task.get_name()}, exc_info=task.exception())
+            self.failed.set()
+
+    async def _watch(self) -> None:
+        """Take a new directory whenever the store's version has risen."""
+        rt = self.rt
+        while True:
+            await rt.clock.sleep(WATCH_S)
+            try:
+                async with rt.store.read() as tx:
+                    if await directories.version(tx) != rt.directory.version:
+                        rt.directory = await directories.load(tx)
+            except StoreAway:
+                log.warning("the store is away; the directory stays as it was")
+
+    async def _renew(self) -> None:
+        """Keep slot and connectors. On PostgreSQL, stop using them in good time when that fails."""
+        rt = self.rt
+        renewed_s = rt.clock.ticks_s()
+        while True:
+            await rt.clock.sleep(processes.RENEW_S)
+            try:
+                async with rt.store.transaction() as tx:
+                    is_ours = await processes.renew(tx, rt.slot, self._name, rt.clock.now_ms())
+            except StoreAway:
+                is_late = rt.clock.ticks_s() - renewed_s > processes.LEASE_MS / 1000 - 2 * processes.RENEW_S
+                if is_late and not rt.store.is_sqlite and self._links is not None and not self._links.is_fenced:
+                    log.error("leases could not be renewed in time; closing the binds until they can")
+                    self._links.is_fenced = True
+                continue
+            if not is_ours:
+                log.critical("another process has taken this one's slot; ending")
+                self.failed.set()
+                return
+            renewed_s = rt.clock.ticks_s()
+            if self._links is not None:
+                self._links.is_fenced = False
+
+
+class _Depths:
+    """Counts what waits, for the metrics and for people."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._found: list[jobs.LaneDepth] = []
+        rt.metrics.watch("berid_queue_depth", lambda: {(d.lane, d.priority): d.jobs for d in self._found})
+        rt.metrics.watch(
+            "berid_queue_oldest_age_seconds",
+            lambda: {(d.lane, d.priority): max(0.0, (rt.clock.now_ms() - d.oldest_due_ms) / 1000) for d in self._found},
+        )
+        rt.metrics.watch(
+            "berid_bind_up",
+            lambda: {
+                (identifier,): {"up": 1.0, "degraded": 0.5}.get(connector.health().partition(":")[0], 0.0)
+                for identifier, connector in rt.connectors.items()
+            },
+        )
+
+    async def run(self) -> None:
+        """Count every few seconds."""
+        rt = self._rt
+        while True:
+            with contextlib.suppressStoreAway:
+                async with rt.store.read() as tx:
+                    self._found = await jobs.depths(tx)
+            await rt.clock.sleep(DEPTHS_S)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the process stops all its parts in one order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Listener:
+    """One web port. With a certificate it speaks TLS, and takes a renewed certificate without a restart."""
+
+    def __init__(
+        self, application: Any, host: str, port: int, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._host = host
+        self._port = port
+        self._config = uvicorn.Config(
+            application,
+            http="httptools",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=STOP_WEB_S,
+            backlog=4096,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+        )
+        self._server = _Server(self._config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> int:
+        """Listen, and return the port."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((self._host, self._port))
+        except OSError:
+            listening.close()
+            raise
+        self._task = asyncio.get_running_loop().create_task(self._server.serve([listening]), name="web")
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+            await asyncio.sleep(0.005)
+        return int(listening.getsockname()[1])
+
+    async def follow_certificate(self, clock: Clock) -> None:
+        """Load the certificate again whenever its file has changed; a bad one is logged and the old one stays."""
+        assert self._certificate is not None
+        context = self._config.ssl
+        seen = self._certificate.stat().st_mtime_ns
+        while True:
+            await clock.sleep(CERTIFICATE_S)
+            try:
+                changed = self._certificate.stat().st_mtime_ns
+                if changed != seen and context is not None:
+                    context.load_cert_chain(self._certificate, self._key)
+                    seen = changed
+                    log.info("a renewed certificate is in use")
+            except (OSError, ssl.SSLError) as error:
+                log.error("the renewed certificate cannot be used", extra={"why": str(error)})
+
+    async def close(self) -> None:
+        """Take no more connections; let requests that are under way end."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _lock_data(config: Config) -> int:
+    """Hold the data folder for this process: SQLite has one writer of the hot path. The lock ends with the process."""
+    import fcntl
+
+    descriptor = os.open(config.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise AlreadyRunning(
+            f"another process serves {config.data_dir}; stop it, or give this one its own data folder (BERID_DATA_DIR)"
+        ) from None
+    return descriptor
+
+
+async def _claim_alone(tx: Any, name: str, now_ms: int) -> None:
+    """Take slot 0 whoever held it: the lock on the data folder says that he is gone."""
+    await processes.leave_all(tx)
+    await processes.claim_slot(tx, name, now_ms)
+
+
+async def serve(config: Config, announce: Callable[[App], None] | None = None) -> None:
+    """Run until SIGTERM or SIGINT, then stop in order. `announce` is called once the process serves."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    app = await App.start(config)
+    try:
+        if announce is not None:
+            announce(app)
+        waits = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(app.failed.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+    finally:
+        try:
+            await asyncio.wait_for(app.stop(), STOP_S)
+        except TimeoutError:
+            log.error("the stop took too long; what is unfinished is taken up at the next start")
+    if app.failed.is_set() and not stopping.is_set():
+        raise SystemExit(1)
+
+
+__all__ = ["AlreadyRunning", "App", "Ports", "Store", "serve"]
