@@ -1,0 +1,538 @@
+"""The hot path on PostgreSQL: one writing connection, COPY for new rows, arrays for everything else.
+
+A statement costs a round trip whatever it does, so new rows and money are kept until something needs to see them, at the
+latest the commit: rows of one table that several verbs write in one group travel together.
+
+Several processes may write at once. Rows are always locked in the order of their ids; where two processes still meet crosswise,
+PostgreSQL ends one of them, which is a `StoreConflict`, and `HotStore` repeats its group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import asyncpg
+
+from berid.store.hot import (
+    HOT_COLUMNS,
+    TRACKED_COLUMNS,
+    LeasedJob,
+    RowRefused,
+    StoreAway,
+    StoreConflict,
+    Tracked,
+)
+
+CONNECT_TIMEOUT_S = 3.0
+"""A server that is there answers in milliseconds, also over a network; callers wait while we try."""
+
+STATEMENT_TIMEOUT_S = 20.0
+"""A hot statement takes milliseconds; one that takes this long has a dead network or a stuck disk under it."""
+
+LOCK_TIMEOUT_MS = 5_000
+"""How long another process may hold a wallet or a delivery; its groups take milliseconds, a schema step seconds."""
+
+ROLLBACK_TIMEOUT_S = 2.0
+"""Beyond this the connection is cut instead, which undoes the transaction as well."""
+
+DOUBT_S = 5.0
+"""How long to look for the fate of a commit whose answer was lost; a restarting server is back within it."""
+
+_SETTINGS = {
+    "application_name": "berid",
+    "synchronous_commit": "on",
+    "jit": "off",
+    "lock_timeout": str(LOCK_TIMEOUT_MS),
+    # If this process freezes, others shall have its locks back.
+    "idle_in_transaction_session_timeout": "30000",
+    # Every hot statement finds its rows by an index. The planner does not know how fast these tables grow between two looks
+    # at their statistics, and one plan made while a table was empty would read a million rows soon after.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
+_KEYS = {
+    "message": ("id",),
+    "delivery": ("id",),
+    "ledger_entry": ("id",),
+    "event": ("delivery_id", "id"),
+    "callback": ("id",),
+    "callback_try": ("callback_id", "id"),
+    "idempotency": ("application_id", "key"),
+    "inbound": ("id",),
+}
+"""Tables whose new rows nobody removes at once: after a lost answer, the presence of one tells that all was committed."""
+
+_TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+_READY = "lane = $1 AND priority = $2 AND lease_until_ms = 0 AND buried_ms = 0"
+
+_LEASE = f"""
+WITH RECURSIVE round AS (
+    SELECT $7::bigint AS account_id, false AS is_due, 0 AS place, false AS has_wrapped
+    UNION ALL
+    SELECT n.account_id, n.due_ms <= $4, r.place + (n.due_ms <= $4)::int, n.has_wrapped
+    FROM round r CROSS JOIN LATERAL (
+        (SELECT account_id, due_ms, r.has_wrapped FROM job
+         WHERE {_READY} AND account_id > r.account_id AND (NOT r.has_wrapped OR account_id <= $7)
+         ORDER BY account_id, due_ms LIMIT 1)
+        UNION ALL
+        (SELECT account_id, due_ms, true FROM job
+         WHERE {_READY} AND NOT r.has_wrapped AND account_id <= $7
+         ORDER BY account_id, due_ms LIMIT 1)
+        LIMIT 1
+    ) n
+    WHERE r.place < $3::int
+),
+turn AS (
+    SELECT account_id, place, ceil($3::float8 / max(place) OVER ())::int AS share FROM round WHERE is_due ORDER BY place
+),
+taken AS (
+    SELECT j.id, t.place, t.share FROM turn t CROSS JOIN LATERAL (
+        SELECT id FROM job WHERE {_READY} AND account_id = t.account_id AND due_ms <= $4
+        ORDER BY due_ms, id LIMIT t.share FOR UPDATE SKIP LOCKED
+    ) j
+    LIMIT $3::int
+),
+leased AS (
+    UPDATE job SET lease_until_ms = $5, slot = $6, attempts = attempts + 1 FROM taken WHERE job.id = taken.id
+    RETURNING job.id, kind, lane, priority, account_id, due_ms, attempts - 1 AS attempts, place, share
+)
+SELECT id, kind, lane, priority, account_id, due_ms, attempts, share FROM leased ORDER BY place, due_ms, id
+"""
+"""One round of a lease: skip along the index from account to account, then take each one's share of due jobs."""
+
+
+async def connect(url: str, **settings: str) -> asyncpg.Connection:
+    """Open a connection with server settings; every form of `postgresql://` URL that libpq knows is understood.
+
+    Raises what asyncpg raises, `OSError` or `TimeoutError`.
+    """
+    return await asyncpg.connect(
+        url,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=STATEMENT_TIMEOUT_S,
+        max_cached_statement_lifetime=0,
+        server_settings=settings,
+    )
+
+
+class PostgresDriver:
+    """The writing connection: opened by the first `begin`, and again by the next one after it was lost."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: asyncpg.Connection | None = None
+        self._tx: PostgresTx | None = None
+
+    async def connect(self) -> asyncpg.Connection:
+        """The open connection; makes one if there is none. Raises `StoreAway`."""
+        if self._connection is None or self._connection.is_closed():
+            try:
+                self._connection = await connect(self._url, **_SETTINGS)
+            except _TROUBLE as error:
+                raise StoreAway(f"the database cannot be reached: {_words(error)}") from None
+        return self._connection
+
+    async def begin(self) -> PostgresTx:
+        """See `HotDriver.begin`. A connection that was lost while nothing was under way is replaced unnoticed."""
+        had_one = self._connection is not None
+        connection = await self.connect()
+        try:
+            await connection.execute("BEGIN")
+        except _TROUBLE as error:
+            self._cut()
+            if not had_one:
+                raise _meaning(error) from None
+            connection = await self.connect()
+            try:
+                await connection.execute("BEGIN")
+            except _TROUBLE as error:
+                raise _meaning(error) from None
+        self._tx = PostgresTx(connection)
+        return self._tx
+
+    async def commit(self) -> None:
+        """See `HotDriver.commit`.
+
+        When the connection is lost between COMMIT and its answer, the transaction may have been committed or not. We then look,
+        through a new connection, for a row that it wrote: found, all is well; not found and the old server process
+        gone, nothing was written. Only if neither shows within `DOUBT_S`, or nothing was written that could be looked for, does
+        `StoreAway` leave the matter open. This needs a direct connection, or a pooler that gives each client a server
+        process of its own.
+        """
+        assert self._tx is not None
+        await self._tx.flush()
+        try:
+            answer = await self._tx.connection.execute("COMMIT")
+        except _TROUBLE as error:
+            if isinstance(error, asyncpg.PostgresError) and getattr(error, "severity_en", None) == "ERROR":
+                raise _meaning(error) from None
+            if await self._was_committed(self._tx):
+                return
+            raise StoreAway(f"the connection was lost during a commit: {_words(error)}") from None
+        if answer != "COMMIT":
+            raise RuntimeError("a statement of this transaction had failed, and its verb went on")
+
+    async def rollback(self) -> None:
+        """See `HotDriver.rollback`."""
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            return
+        try:
+            await connection.execute("ROLLBACK", timeout=ROLLBACK_TIMEOUT_S)
+        except _TROUBLE:
+            self._cut()
+        if self._tx is not None and self._tx.is_away:
+            # The server may be one that is no longer the right one, such as a standby: look again at the next begin.
+            self._cut()
+
+    async def close(self) -> None:
+        """See `HotDriver.close`."""
+        if self._connection is not None:
+            try:
+                await self._connection.close(timeout=ROLLBACK_TIMEOUT_S)
+            except _TROUBLE:
+                self._cut()
+
+    def _cut(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _was_committed(self, tx: PostgresTx) -> bool:
+        server_pid = tx.connection.get_server_pid()
+        self._cut()
+        if tx.proof is None:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DOUBT_S):
+                while True:
+                    with contextlib.suppress(StoreAway, *_TROUBLE):
+                        connection = await self.connect()
+                        # In this order: had the old process committed after our look, it would still be there.
+                        is_working = await connection.fetchval(
+                            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND pid <> pg_backend_pid())",
+                            server_pid,
+                        )
+                        if await connection.fetchval(*tx.proof):
+                            return True
+                        if not is_working:
+                            return False
+                    await asyncio.sleep(0.1)
+        return False
+
+
+class PostgresTx:
+    """The statements. See `HotTx` for what each one promises."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self._rows: dict[str, list[tuple[Any, ...]]] = {}
+        self._money: dict[int, list[int]] = {}
+        self.is_away = False
+        """Whether a statement found the server gone, full or not writable."""
+        self.proof: tuple[Any, ...] | None = None
+        """A query, and its arguments, that gives true once this transaction is committed, and only then."""
+
+    async def flush(self, *tables: str) -> None:
+        """Write the rows that were kept for these tables; without tables, all, and the money."""
+        for table in tables or tuple(self._rows):
+            rows = self._rows.pop(table, None)
+            if not rows:
+                continue
+            if table == "carrier_ref":
+                await self._replace_refs(rows)
+                continue
+            await self._do(self.connection.copy_records_to_table(table, records=rows, columns=HOT_COLUMNS[table]))
+            if table in _KEYS:
+                columns = HOT_COLUMNS[table]
+                keys = " AND ".join(f"{key} = ${place}" for place, key in enumerate(_KEYS[table], 1))
+                values = (rows[0][columns.index(key)] for key in _KEYS[table])
+                self.proof = (f"SELECT EXISTS (SELECT FROM {table} WHERE {keys})", *values)
+        if not tables:
+            await self._flush_money()
+
+    async def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """See `HotTx.insert`."""
+        if rows:
+            self._rows.setdefault(table, []).extend(rows)
+
+    async def idempotent(self, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], tuple[str, str]]:
+        """See `HotTx.idempotent`."""
+        await self.flush("idempotency")
+        pairs = list(keys)
+        rows = await self._fetch(
+            "SELECT i.application_id, i.key, i.body_hash, i.answer FROM unnest($1::bigint[], $2::text[]) "
+            "AS k(application_id, key) JOIN idempotency i ON i.application_id = k.application_id AND i.key = k.key",
+            [pair[0] for pair in pairs],
+            [pair[1] for pair in pairs],
+        )
+        return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+
+    async def wallets(self, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """See `HotTx.wallets`."""
+        await self._flush_money()
+        rows = await self._fetch(
+            "SELECT id, available_micros, credit_limit_micros FROM wallet WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE",
+            list(ids),
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    async def move_money(self, rows: Sequence[tuple[int, int, int, int]]) -> None:
+        """See `HotTx.move_money`."""
+        for available, held, spent, wallet_id in rows:
+            total = self._money.setdefault(wallet_id, [0, 0, 0])
+            total[0] += available
+            total[1] += held
+            total[2] += spent
+
+    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> set[int]:
+        """See `HotTx.start_sending`."""
+        await self.flush("delivery")
+        rows = await self._fetch(
+            "UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = $1 WHERE id = ANY($2::bigint[]) "
+            "AND state IN ('queued', 'scheduled') AND expires_ms > $3 RETURNING id, attempt",
+            connector_id,
+            ids,
+            now_ms,
+        )
+        if rows:
+            self.proof = ("SELECT EXISTS (SELECT FROM delivery WHERE id = $1 AND attempt >= $2)", *rows[0])
+        return {row[0] for row in rows}
+
+    async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
+        """See `HotTx.tracked`."""
+        await self.flush("message", "delivery")
+        rows = await self._fetch(
+            f"SELECT {TRACKED_COLUMNS} FROM delivery d JOIN message m ON m.id = d.message_id "
+            "WHERE d.id = ANY($1::bigint[]) ORDER BY d.id FOR UPDATE OF d",
+            ids,
+        )
+        return [Tracked(*row) for row in rows]
+
+    async def tracked_by_key(self, connector_id: int, keys: Sequence[str]) -> list[Tracked]:
+        """See `HotTx.tracked_by_key`."""
+        await self.flush("message", "delivery", "carrier_ref")
+        rows = await self._fetch(
+            f"SELECT {TRACKED_COLUMNS}, r.key, r.part FROM carrier_ref r JOIN delivery d ON d.id = r.delivery_id "
+            "JOIN message m ON m.id = d.message_id WHERE r.connector_id = $1 AND r.key = ANY($2::text[]) "
+            "ORDER BY d.id, r.part FOR UPDATE OF d",
+            connector_id,
+            keys,
+        )
+        return [Tracked(*row) for row in rows]
+
+    async def uncertain(self, connector_id: int, recipients: Sequence[str]) -> list[Tracked]:
+        """See `HotTx.uncertain`."""
+        await self.flush("message", "delivery")
+        rows = await self._fetch(
+            f"SELECT {TRACKED_COLUMNS} FROM delivery d JOIN message m ON m.id = d.message_id WHERE d.connector_id = $1 "
+            "AND d.recipient = ANY($2::text[]) AND d.state = 'uncertain' ORDER BY d.id FOR UPDATE OF d",
+            connector_id,
+            recipients,
+        )
+        return [Tracked(*row) for row in rows]
+
+    async def change(self, rows: Sequence[Tracked]) -> None:
+        """See `HotTx.change`."""
+        await self.flush("delivery")
+        if not rows:
+            return
+        last = {row.id: row for row in rows}
+        ordered = [last[identifier] for identifier in sorted(last)]
+        await self._fetch(
+            "UPDATE delivery d SET state = c.state, reason = c.reason, money = c.money, connector_id = c.connector_id, "
+            "attempt = c.attempt, parts_left = c.parts_left, carrier_ids = c.carrier_ids, sent_ms = c.sent_ms, "
+            "final_ms = c.final_ms, expires_ms = c.expires_ms "
+            "FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::int[], $7::int[], $8::text[], "
+            "$9::bigint[], $10::bigint[], $11::bigint[]) AS c(id, state, reason, money, connector_id, attempt, parts_left, "
+            "carrier_ids, sent_ms, final_ms, expires_ms) WHERE d.id = c.id",
+            [row.id for row in ordered],
+            [row.state for row in ordered],
+            [row.reason for row in ordered],
+            [row.money for row in ordered],
+            [row.connector_id for row in ordered],
+            [row.attempt for row in ordered],
+            [row.parts_left for row in ordered],
+            [row.carrier_ids for row in ordered],
+            [row.sent_ms for row in ordered],
+            [row.final_ms for row in ordered],
+            [row.expires_ms for row in ordered],
+        )
+
+    async def forget_keys(self, connector_id: int, keys: Sequence[str]) -> None:
+        """See `HotTx.forget_keys`."""
+        await self.flush("carrier_ref")
+        await self._fetch(
+            "DELETE FROM carrier_ref WHERE connector_id = $1 AND key = ANY($2::text[])", connector_id, keys
+        )
+
+    async def take_parked(self, connector_id: int, keys: Sequence[str]) -> list[tuple[str, str]]:
+        """See `HotTx.take_parked`."""
+        await self.flush("parked_report")
+        rows = await self._fetch(
+            "DELETE FROM parked_report WHERE connector_id = $1 AND key = ANY($2::text[]) RETURNING key, report, id",
+            connector_id,
+            keys,
+        )
+        return [(row[0], row[1]) for row in sorted(rows, key=lambda row: row[2])]
+
+    async def erase_bodies(self, message_ids: Sequence[int]) -> None:
+        """See `HotTx.erase_bodies`."""
+        await self.flush("message", "delivery")
+        await self._fetch(
+            "UPDATE message SET body = '', body_kind = 'erased' WHERE id = ANY($1::bigint[]) AND body_kind = 'sealed' "
+            "AND NOT EXISTS (SELECT FROM delivery d WHERE d.id BETWEEN message.first_id AND message.last_id "
+            "AND d.message_id = message.id AND d.final_ms = 0)",
+            message_ids,
+        )
+
+    async def lease(
+        self, lane: str, priority: int, room: int, now_ms: int, until_ms: int, slot: int, after_account: int
+    ) -> list[LeasedJob]:
+        """See `HotTx.lease`."""
+        await self.flush("job")
+        found: list[LeasedJob] = []
+        while wanted := room - len(found):
+            rows = await self._fetch(_LEASE, lane, priority, wanted, now_ms, until_ms, slot, after_account)
+            found += [LeasedJob(*row[:7]) for row in rows]
+            counts: dict[int, int] = {}
+            for row in rows:
+                counts[row[4]] = counts.get(row[4], 0) + 1
+            if not rows or max(counts.values()) < rows[0][7]:
+                break  # nobody had more than a share
+        return found
+
+    async def jobs_done(self, ids: Sequence[int]) -> None:
+        """See `HotTx.jobs_done`."""
+        await self.flush("job")
+        await self._fetch("DELETE FROM job WHERE id = ANY($1::bigint[])", ids)
+
+    async def jobs_again(self, rows: Sequence[tuple[str, str, int, int, int]]) -> None:
+        """See `HotTx.jobs_again`."""
+        await self.flush("job")
+        if not rows:
+            return
+        kinds, lanes, dues, attempts, ids = zip(*_last_of_each(rows), strict=True)
+        await self._fetch(
+            "UPDATE job j SET kind = a.kind, lane = a.lane, due_ms = a.due_ms, attempts = a.attempts, lease_until_ms = 0, "
+            "slot = 0 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::bigint[]) "
+            "AS a(kind, lane, due_ms, attempts, id) WHERE j.id = a.id",
+            kinds,
+            lanes,
+            dues,
+            attempts,
+            ids,
+        )
+
+    async def jobs_bury(self, rows: Sequence[tuple[int, str, int]]) -> None:
+        """See `HotTx.jobs_bury`."""
+        await self.flush("job")
+        if not rows:
+            return
+        times, reasons, ids = zip(*_last_of_each(rows), strict=True)
+        await self._fetch(
+            "UPDATE job j SET buried_ms = b.buried_ms, why = b.why, lease_until_ms = 0, slot = 0 "
+            "FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS b(buried_ms, why, id) WHERE j.id = b.id",
+            times,
+            reasons,
+            ids,
+        )
+
+    async def outgoing(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+        """See `HotTx.outgoing`."""
+        await self.flush("message", "delivery")
+        rows = await self._fetch(
+            "SELECT d.id, d.message_id, d.account_id, m.priority, m.sender, d.recipient, m.body, m.body_kind, m.alphabet, "
+            "m.parts, d.expires_ms, d.attempt, d.route_id, m.dialect, d.state, m.due_ms "
+            "FROM unnest($1::bigint[]) WITH ORDINALITY AS i(id, place) JOIN delivery d ON d.id = i.id "
+            "JOIN message m ON m.id = d.message_id ORDER BY i.place",
+            ids,
+        )
+        return [tuple(row) for row in rows]
+
+    async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int]]:
+        """See `HotTx.callbacks`."""
+        await self.flush("callback")
+        rows = await self._fetch(
+            "SELECT c.id, c.endpoint_id, c.account_id, c.event, c.payload, c.created_ms "
+            "FROM unnest($1::bigint[]) WITH ORDINALITY AS i(id, place) JOIN callback c ON c.id = i.id ORDER BY i.place",
+            ids,
+        )
+        return [tuple(row) for row in rows]
+
+    async def _flush_money(self) -> None:
+        if not self._money:
+            return
+        rows = sorted(self._money.items())
+        self._money = {}
+        await self._fetch(
+            "UPDATE wallet w SET available_micros = available_micros + m.available, held_micros = held_micros + m.held, "
+            "spent_micros = spent_micros + m.spent FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) "
+            "AS m(id, available, held, spent) WHERE w.id = m.id",
+            [wallet_id for wallet_id, _ in rows],
+            [change[0] for _, change in rows],
+            [change[1] for _, change in rows],
+            [change[2] for _, change in rows],
+        )
+
+    async def _replace_refs(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """COPY cannot replace, and one statement cannot replace a row twice."""
+        last = {(row[1], row[0]): row for row in rows}
+        connectors, keys, deliveries, parts, times = zip(*(last[key] for key in sorted(last)), strict=True)
+        await self._fetch(
+            "INSERT INTO carrier_ref (connector_id, key, delivery_id, part, sent_ms) "
+            "SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::int[], $5::bigint[]) "
+            "ON CONFLICT (key, connector_id) DO UPDATE SET delivery_id = excluded.delivery_id, part = excluded.part, "
+            "sent_ms = excluded.sent_ms",
+            connectors,
+            keys,
+            deliveries,
+            parts,
+            times,
+        )
+
+    async def _fetch(self, query: str, *values: Any) -> list[Any]:
+        return await self._do(self.connection.fetch(query, *values))  # type: ignore[no-any-return]
+
+    async def _do(self, work: Any) -> Any:
+        """Await a statement; turn what goes wrong into the store's words, in which no value appears."""
+        try:
+            return await work
+        except _TROUBLE as error:
+            meaning = _meaning(error)
+            self.is_away = self.is_away or isinstance(meaning, StoreAway)
+            raise meaning from None
+
+
+def _last_of_each(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The last row for each id, which stands at the end, in the order of the ids: one statement changes a row once."""
+    last = {row[-1]: row for row in rows}
+    return [last[identifier] for identifier in sorted(last)]
+
+
+def _meaning(error: Exception) -> Exception:
+    """What an error of the driver or of the server means for the caller."""
+    state = str(getattr(error, "sqlstate", None) or "")
+    if state[:2] == "40" or isinstance(error, asyncpg.LockNotAvailableError | asyncpg.InvalidCachedStatementError):
+        return StoreConflict(_words(error))
+    if state[:2] in ("22", "23"):
+        return RowRefused(_words(error))
+    if isinstance(error, ValueError):  # asyncpg's own check of values, whose text shows them
+        return RowRefused("a value does not fit its column")
+    if not state or state[:2] in ("08", "53", "57", "58", "XX") or state in ("25006", "25P03", "25P04"):
+        return StoreAway(_words(error))
+    return error  # a fault of ours, in SQL
+
+
+def _words(error: Exception) -> str:
+    """The error in one line, without the detail in which PostgreSQL quotes rows."""
+    text = str(error.args[0]) if error.args else ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
