@@ -36,7 +36,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import ClassVar, Self
 from urllib.parse import urlsplit
@@ -147,7 +147,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _LOOPBACK = IPv4Address("127.0.0.1")
 
 
-class Stage(Enum):
+class Stage(StrEnum):
     """How far a call came. Only after CONNECT and TLS can any byte of the request have left."""
 
     DNS = "dns"

@@ -28,9 +28,7 @@ BODY = '{"type":"delivery.updated","text":"مرحبا"}'.encode()
 def test_our_signature_is_the_published_packages_signature(
     key: bytes, message_id: str, timestamp_s: int, body: str
 ) -> None:
-    headers = sign(
-        ["whsec_" + b64encode(key).decode()], message_id, timestamp_s, body.encode("utf-8", "replace")
-    )
+    headers = sign(["whsec_" + b64encode(key).decode()], message_id, timestamp_s, body.encode("utf-8", "replace"))
     text = body.encode("utf-8", "replace").decode()
     theirs = Webhook(key).sign(message_id, datetime.fromtimestamp(timestamp_s, UTC), text)
     assert headers["webhook-signature"] == theirs
