@@ -13,8 +13,9 @@ a message, which would make a new series each.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -37,8 +38,9 @@ _RESPONSE_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _COMMIT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _COMMIT_OPERATIONS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
-Values = float | Iterable[tuple[tuple[object, ...], float]]
-"""What a watching function gives: one figure, or pairs of label values and their figure, such as a dictionary's items."""
+Values = float | Mapping[Any, float]
+"""What a watching function gives: one figure, or one for each tuple of label values. (A precise key type would refuse
+`dict[tuple[str, int], int]`, since mappings are invariant in their keys.)"""
 
 Key = tuple[object, ...]
 
@@ -131,7 +133,7 @@ class Metrics:
         """Let `read` give the gauge `name`, one of `WATCHED`, at each scrape.
 
         It must not wait for anything: figures from the database are read now and then by their owner and kept. It gives one
-        figure, or pairs of label values, in the order that `WATCHED` names them, and their figure. If it raises, the gauge is
+        figure, or a mapping from label values, in the order that `WATCHED` names them, to figures. If it raises, the gauge is
         left out of that scrape and berid_watch_failures_total grows. Raises ValueError for a name that is unknown or taken.
         """
         if name not in WATCHED:
@@ -160,7 +162,7 @@ class Metrics:
             gauge = GaugeMetricFamily(name, about, labels=labels)
             try:
                 values = read()
-                for key, value in values if isinstance(values, Iterable) else [((), values)]:
+                for key, value in values.items() if isinstance(values, Mapping) else [((), values)]:
                     if len(key) != len(labels):
                         raise ValueError(f"{name} has the labels {labels}")
                     gauge.add_metric([str(part) for part in key], float(value))

@@ -37,7 +37,7 @@ def labels_by_name() -> dict[str, set[str]]:
         feed(metrics)
     for name, (_, labels) in WATCHED.items():
         key = tuple("x" for _ in labels)
-        metrics.watch(name, lambda key=key: [(key, 1.0)])  # type: ignore[misc]
+        metrics.watch(name, lambda key=key: {key: 1.0})  # type: ignore[misc]
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(metrics.render().decode()):
         for sample in family.samples:
@@ -129,7 +129,7 @@ def test_a_watched_gauge_is_asked_at_each_scrape() -> None:
 def test_a_watched_gauge_may_have_one_figure_for_each_label_and_fewer_the_next_time() -> None:
     metrics = Metrics()
     depths = {("connector:7", 0): 3, ("connector:7", 2): 40_000}
-    metrics.watch("berid_queue_depth", depths.items)
+    metrics.watch("berid_queue_depth", lambda: depths)
     assert figures(metrics)["berid_queue_depth{lane=connector:7,priority=2}"] == 40_000
     del depths["connector:7", 2]
     assert "berid_queue_depth{lane=connector:7,priority=2}" not in figures(metrics)
@@ -140,7 +140,7 @@ def broken() -> Values:
     raise RuntimeError("the database is away")
 
 
-@pytest.mark.parametrize("read", [broken, lambda: [((1, 2), 1.0)], lambda: 1.0, lambda: [(("7",), "up")]])
+@pytest.mark.parametrize("read", [broken, lambda: {(1, 2): 1.0}, lambda: 1.0, lambda: {("7",): "up"}])
 def test_a_gauge_that_cannot_be_had_is_left_out_and_counted_and_the_others_stay(read: Callable[[], Values]) -> None:
     metrics = Metrics()
     metrics.watch("berid_bind_up", read)
