@@ -179,13 +179,13 @@ def encode(pdu: Pdu, sequence: int, status: int = 0) -> bytes:
     return PACK_HEADER(HEADER_BYTES + len(body), pdu.command_id, status, sequence) + body
 
 
-def encode_refusal(command_id: int, sequence: int, status: int) -> bytes:
-    """Return the response frame that says no: `command_id` is that of the response, `status` is not zero.
+def encode_bare(command_id: int, sequence: int, status: int) -> bytes:
+    """Return a response frame that says no more than its status; `command_id` is that of the response.
 
-    Bind and submit responses have no body then (sections 4.1.2, 4.4.2); deliver_sm_resp and data_sm_resp keep
-    their empty message_id (4.6.2, 4.7.2).
+    For every refusal, and for the usual yes to a deliver_sm. Bind and submit responses have no body when they
+    refuse (sections 4.1.2, 4.4.2); deliver_sm_resp and data_sm_resp keep their empty message_id (4.6.2, 4.7.2).
     """
-    if command_id in _KEEP_BODY_ON_ERROR:
+    if command_id in _KEEP_BODY:
         return PACK_HEADER(HEADER_BYTES + 1, command_id, status, sequence) + b"\0"
     return PACK_HEADER(HEADER_BYTES, command_id, status, sequence)
 
@@ -1169,4 +1169,4 @@ PDU_TYPES: tuple[type[Pdu], ...] = (
 """Every PDU of SMPP 3.4."""
 
 _TYPES: dict[int, type[Pdu]] = {pdu_type.command_id: pdu_type for pdu_type in PDU_TYPES}
-_KEEP_BODY_ON_ERROR = frozenset((DeliverSmResp.command_id, DataSmResp.command_id))
+_KEEP_BODY = frozenset((DeliverSmResp.command_id, DataSmResp.command_id))

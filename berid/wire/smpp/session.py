@@ -45,7 +45,7 @@ from berid.wire.smpp.pdu import (
     bad_length,
     decode_body,
     encode,
-    encode_refusal,
+    encode_bare,
 )
 
 _GENERIC_NACK = int(CommandId.GENERIC_NACK)
@@ -54,6 +54,7 @@ _ENQUIRE_LINK_RESP = int(CommandId.ENQUIRE_LINK_RESP)
 _UNBIND = int(CommandId.UNBIND)
 _UNBIND_RESP = int(CommandId.UNBIND_RESP)
 _SUBMIT_SM = int(CommandId.SUBMIT_SM)
+_DELIVER_SM = int(CommandId.DELIVER_SM)
 _SUBMIT_MULTI = int(CommandId.SUBMIT_MULTI)
 _DATA_SM = int(CommandId.DATA_SM)
 _BINDS = frozenset(
@@ -458,8 +459,8 @@ class Session:
         command_id = self._unanswered.get(sequence)
         if command_id is None:
             raise UnknownSequence(sequence)
-        if status and not message_id and not tlvs:
-            frame = encode_refusal(command_id | RESPONSE_BIT, sequence, status)
+        if not message_id and not tlvs and (status or command_id == _DELIVER_SM):
+            frame = encode_bare(command_id | RESPONSE_BIT, sequence, status)
         else:
             pdu_type = _SIMPLE_RESPONSES.get(command_id)
             if pdu_type is None:
@@ -632,11 +633,11 @@ class Session:
             self._deadline = -inf
 
     def _refuse(self, command_id: int, sequence: int, status: int, why: str, events: list[Event]) -> None:
-        self._output.append(encode_refusal(answer_id_of(command_id), sequence, status))
+        self._output.append(encode_bare(answer_id_of(command_id), sequence, status))
         events.append(Refused(sequence, command_id, status, why))
 
     def _on_broken_stream(self, error: PduError, events: list[Event]) -> None:
-        self._output.append(encode_refusal(_GENERIC_NACK, error.sequence, error.status))
+        self._output.append(encode_bare(_GENERIC_NACK, error.sequence, error.status))
         events.append(Refused(error.sequence, error.command_id, error.status, str(error)))
         self._close(CloseReason.STREAM_BROKEN, events)
 
@@ -764,7 +765,7 @@ _NOT_IN_WINDOW = _BINDS | _ONE_WAY | {_ENQUIRE_LINK, _UNBIND}
 _SUBMITS = frozenset((_SUBMIT_SM, _SUBMIT_MULTI, _DATA_SM))
 _SIMPLE_RESPONSES: Mapping[int, type[SubmitSmResp] | type[DeliverSmResp] | type[DataSmResp]] = {
     _SUBMIT_SM: SubmitSmResp,
-    int(CommandId.DELIVER_SM): DeliverSmResp,
+    _DELIVER_SM: DeliverSmResp,
     _DATA_SM: DataSmResp,
 }
 

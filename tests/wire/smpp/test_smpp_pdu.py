@@ -362,7 +362,7 @@ def test_a_yes_without_a_body_is_a_yes_without_an_id(command_id: int) -> None:
     [(CommandId.SUBMIT_SM_RESP, 16), (CommandId.BIND_RECEIVER_RESP, 16), (CommandId.DELIVER_SM_RESP, 17)],
 )
 def test_a_refusal_has_the_body_that_the_specification_gives_it(command_id: int, length: int) -> None:
-    frame = p.encode_refusal(command_id, 4, CommandStatus.ESME_RSYSERR)
+    frame = p.encode_bare(command_id, 4, CommandStatus.ESME_RSYSERR)
     assert len(frame) == length
     sequence, status, _ = p.decode(frame)
     assert (sequence, status) == (4, CommandStatus.ESME_RSYSERR)
