@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -43,6 +44,9 @@ WATCH_S = 0.5
 
 DEPTHS_S = 5.0
 """How often queue depths are counted for the metrics."""
+
+LAG_STEP_S = 0.25
+"""How often the event loop's lateness is measured."""
 
 CERTIFICATE_S = 10.0
 """How often the certificate file's age is looked at."""
@@ -140,7 +144,7 @@ class App:
             log.warning("schedules that came due while the platform was down are held", extra={"count": held})
         self._spawn("watch", self._watch())
         self._spawn("renew", self._renew())
-        self._spawn("depths", _Depths(rt).run())
+        self._spawn("depths", _Watch(rt).run())
         if "links" in roles:
             self._links = Links(rt)
             await self._links.once()
@@ -245,12 +249,13 @@ class App:
                 self._links.is_fenced = False
 
 
-class _Depths:
-    """Counts what waits, for the metrics and for people."""
+class _Watch:
+    """Looks at what the figures cannot be counted from: what waits, how late the loop is, how full the disk."""
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._found: list[jobs.LaneDepth] = []
+        self._lag_s = 0.0
         rt.metrics.watch("berid_queue_depth", lambda: {(d.lane, d.priority): d.jobs for d in self._found})
         rt.metrics.watch(
             "berid_queue_oldest_age_seconds",

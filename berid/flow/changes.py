@@ -42,6 +42,8 @@ class Changes:
     """Leased callbacks by lane: to be pushed after the commit, or withdrawn."""
     parked: list[tuple[Any, ...]] = field(default_factory=list)
     erased: list[int] = field(default_factory=list)
+    counts: list[tuple[Any, ...]] = field(default_factory=list)
+    """Metrics to raise once it is on disk: (method, arguments…). A batch may be tried twice; it is counted once."""
     _money: dict[tuple[int, int, str, int], list[int]] = field(default_factory=dict)
 
     def journal(self, row: Tracked, kind: str, detail: dict[str, Any] | None = None) -> None:
@@ -57,7 +59,7 @@ class Changes:
             row.final_ms = self.now_ms
             if row.body_kind == "sealed":
                 self.erased.append(row.message_id)
-            self.rt.metrics.settled(row.channel, state.value)
+            self.counts.append((self.rt.metrics.settled, row.channel, state.value))
         self.rows[row.id] = row
         self.journal(row, state.value, detail)
         self._tell(row, state)
@@ -181,7 +183,9 @@ class Changes:
             await tx.erase_bodies(self.erased)
 
     def push(self) -> None:
-        """After the commit: hand the leased callbacks to their lanes."""
+        """After the commit: hand the leased callbacks to their lanes, and count what has happened."""
+        for count, *words in self.counts:
+            count(*words)
         for lane, tell in self.tells:
             self.rt.lanes[lane].push([tell], held=1)
 

@@ -128,7 +128,7 @@ def _uncertain(changes: Changes, row: Tracked, done: _Done, outcome: Uncertain) 
     route = _route(rt, row.route_id)
     policy = route.policy(row.priority) if route is not None else UncertainPolicy.WAIT
     detail = {"connector": done.connector_id, "code": outcome.code, "policy": policy.value, "attempt": row.attempt}
-    rt.metrics.uncertain(done.connector_id)
+    changes.counts.append((rt.metrics.uncertain, done.connector_id))
     changes.advance(row, State.UNCERTAIN, outcome.code, detail)
     resolve_uncertain(changes, row, policy, done.connector_id)
 

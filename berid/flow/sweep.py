@@ -77,7 +77,7 @@ def _found_sending(changes: Changes, row: Tracked) -> None:
     route = changes.rt.directory.route_by_id.get(row.route_id)
     policy = route.policy(row.priority) if route is not None else UncertainPolicy.WAIT
     detail = {"connector": row.connector_id, "code": "process_ended", "policy": policy.value, "attempt": row.attempt}
-    changes.rt.metrics.uncertain(row.connector_id)
+    changes.counts.append((changes.rt.metrics.uncertain, row.connector_id))
     changes.advance(row, State.UNCERTAIN, "process_ended", detail)
     resolve_uncertain(changes, row, policy, row.connector_id)
 

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from berid.base import failpoint
 from berid.base.clock import Clock
 
 log = logging.getLogger("berid.store")
@@ -399,7 +400,13 @@ class HotStore:
                     for ask in asks:
                         answers.append((ask, results[place : place + len(ask.items)]))
                         place += len(ask.items)
+                if failpoint.armed:
+                    for verb, _ in begun:
+                        failpoint.hit(f"{verb.name}.before_commit")
                 await self._driver.commit()
+                if failpoint.armed:
+                    for verb, _ in begun:
+                        failpoint.hit(f"{verb.name}.after_commit")
             except BaseException:
                 await self._driver.rollback()
                 for verb, items in begun:
