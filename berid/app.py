@@ -1,7 +1,8 @@
 """The only module that knows every part: makes the `Runtime`, starts the parts in order, stops them in reverse.
 
-Start: store, slot and ids, directory, what an ended process left behind, connectors, workers, and last the doors, so that nothing is
-accepted before it could be carried. Stop: the doors first, then what is on the wire is finished, and the store closes last.
+Start: store, slot and ids, directory, what an ended process left behind, connectors, workers, and last the doors,
+so that nothing is accepted before it could be carried. Stop: the doors first, then what is on the wire is finished,
+and the store closes last.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ DEPTHS_S = 5.0
 LAG_STEP_S = 0.25
 """How often the event loop's lateness is measured."""
 
+LAG_STEP_S = 0.25
+"""How often the event loop's lateness is measured."""
+
 CERTIFICATE_S = 10.0
 """How often the certificate file's age is looked at."""
 
@@ -55,8 +59,8 @@ STOP_WEB_S = 10
 """How long requests that are under way may take when the process stops."""
 
 STOP_S = 45.0
-"""The whole time for an orderly stop: requests 10 s, outstanding submits 10 s, callbacks 15 s, and some to spare. The service
-manager's own limit must be longer."""
+"""The whole time for an orderly stop: requests 10 s, outstanding submits 10 s, callbacks 15 s, and some to spare.
+The service manager's own limit must be longer."""
 
 
 class AlreadyRunning(Exception):
@@ -92,7 +96,8 @@ class App:
 
     @classmethod
     async def start(cls, config: Config, clock: Clock | None = None) -> App:
-        """Start every part that `config.roles` names. Raises `AlreadyRunning`, `SchemaOutdated`, `StoreAway`, `OSError`."""
+        """Start every part that `config.roles` names. Raises `AlreadyRunning`, `SchemaOutdated`, `StoreAway`,
+        `OSError`."""
         clock = clock or SystemClock()
         config.data_dir.mkdir(parents=True, exist_ok=True)
         await schema.check(config.database_url)
@@ -269,14 +274,26 @@ class _Watch:
             },
         )
 
+        rt.metrics.watch("berid_loop_lag_seconds", self._worst_lag)
+        rt.metrics.watch(
+            "berid_disk_free_bytes", lambda: {("data",): float(shutil.disk_usage(rt.config.data_dir).free)}
+        )
+
     async def run(self) -> None:
-        """Count every few seconds."""
+        """Count every few seconds, and see in between how late a short sleep ends."""
         rt = self._rt
         while True:
-            with contextlib.suppressStoreAway:
+            with contextlib.suppress(StoreAway):
                 async with rt.store.read() as tx:
                     self._found = await jobs.depths(tx)
-            await rt.clock.sleep(DEPTHS_S)
+            counted_s = rt.clock.ticks_s()
+            while (now_s := rt.clock.ticks_s()) - counted_s < DEPTHS_S:
+                await rt.clock.sleep(LAG_STEP_S)
+                self._lag_s = max(self._lag_s, rt.clock.ticks_s() - now_s - LAG_STEP_S)
+
+    def _worst_lag(self) -> float:
+        worst, self._lag_s = self._lag_s, 0.0
+        return worst
 
 
 class _Server(uvicorn.Server):
@@ -355,7 +372,8 @@ class _Listener:
 
 
 def _lock_data(config: Config) -> int:
-    """Hold the data folder for this process: SQLite has one writer of the hot path. The lock ends with the process."""
+    """Hold the data folder for this process: SQLite has one writer of the hot path. The lock ends with the
+    process."""
     import fcntl
 
     descriptor = os.open(config.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,7 +1,8 @@
 """Places at which a test can end the process as if by SIGKILL, to prove that nothing is lost there.
 
-`BERID_FAILPOINT=name` or `name:N` arms one: the process kills itself at the N-th time it passes (the first, without N). Unarmed, a
-failpoint costs one look at an empty dictionary. The names are listed in docs/flow.md; the kill test visits every one.
+`BERID_FAILPOINT=name` or `name:N` arms one: the process kills itself at the N-th time it passes (the first, without
+N). Unarmed, a failpoint costs one look at an empty dictionary. The names are listed in docs/flow.md; the kill test
+visits every one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Submission → stored, priced, held, queued, in one commit: the room that every door leads to.
 
-`accept` first gathers every refusal that it can see from the directory in memory, then asks the store for the rest (idempotency,
-balance) inside the transaction that writes message, deliveries, ledger entries and jobs. When it returns, all of that is on disk.
+`accept` first gathers every refusal that it can see from the directory in memory, then asks the store for the rest
+(idempotency, balance) inside the transaction that writes message, deliveries, ledger entries and jobs. When it
+returns, all of that is on disk.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ PAGE = 1_000
 """Recipients that fit one commit. A larger request is loaded page by page and leaves only when all of it is there."""
 
 LEASE_MS = 60_000
-"""How long a leased job is ours. Longer than a full lane takes to drain: a lane holds two seconds of its connector's rate."""
+"""How long a leased job is ours. Longer than a full lane takes to drain: a lane holds two seconds of its
+connector's rate."""
 
 
 @dataclass(slots=True)
@@ -79,8 +81,9 @@ class Order:
 async def accept(rt: Runtime, caller: Caller, submission: Submission, scope: Scope = Scope.SEND) -> Accepted:
     """Take a submission over, or refuse it; `scope` is the right that the caller's door asks for.
 
-    Raises `Refused` with every reason seen, and then nothing but counters has changed. Raises `StoreAway` when the store did not
-    take it: the same request may be sent again. The same idempotency key with the same body gives the first answer again.
+    Raises `Refused` with every reason seen, and then nothing but counters has changed. Raises `StoreAway` when the
+    store did not take it: the same request may be sent again. The same idempotency key with the same body gives the
+    first answer again.
     """
     order = _decide(rt, caller, submission, scope)
     metrics = rt.metrics
@@ -165,7 +168,8 @@ def _price(
 ) -> tuple[list[_Line], list[tuple[str, Refusal]]]:
     """Price and route every recipient; those that may not be written to come back with the reason.
 
-    Lists of recipients repeat countries, so route and price list are looked up once per country or prefix, not per number.
+    Lists of recipients repeat countries, so route and price list are looked up once per country or prefix, not per
+    number.
     """
     if prepared is None:
         return [], []
@@ -223,8 +227,8 @@ def _line(
 def best_connector(rt: Runtime, route: Route, after: int) -> int:
     """The connector of a route that should carry a delivery now: the first in order of preference that can send.
 
-    `after` is the connector that has just failed (0: none): the search begins behind it. When none can send, the first that is
-    switched on waits for it. What other processes run is believed to be up.
+    `after` is the connector that has just failed (0: none): the search begins behind it. When none can send, the
+    first that is switched on waits for it. What other processes run is believed to be up.
     """
     order = route.connectors
     if after in order:

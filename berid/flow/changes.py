@@ -1,7 +1,7 @@
 """What a batch of outcomes or reports is about to write: collected in lists, written in a few statements.
 
-`record`, `settle`, `cancel` and the sweeper all end in the same four things: deliveries change state, money moves, the journal grows,
-customers are told. `Changes` is the one place where that is done.
+`record`, `settle`, `cancel` and the sweeper all end in the same four things: deliveries change state, money moves,
+the journal grows, customers are told. `Changes` is the one place where that is done.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Due delivery → connector → outcome: what leaves, when, and what became of it.
 
-One `Dispatcher` per connector that this process runs. It keeps the connector's lane filled from the table, takes parcels as
-large as the connector has room for, commits the intent (*sending*), hands the parcel over, and records every outcome. Between the
-intent and the outcome lies the only stretch in which a crash leaves a doubt; it is never longer than the connector's window.
+One `Dispatcher` per connector that this process runs. It keeps the connector's lane filled from the table, takes
+parcels as large as the connector has room for, commits the intent (*sending*), hands the parcel over, and records
+every outcome. Between the intent and the outcome lies the only stretch in which a crash leaves a doubt; it is never
+longer than the connector's window.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ START: Verb[_Intent, set[int]] = Verb("start", 20, _start)
 
 
 async def _record(tx: HotTx, dones: list[_Done]) -> list[Exception | None]:
-    """Write what became of submits. A delivery that is no longer *sending* is left alone: someone else has settled it."""
+    """Write what became of submits. A delivery that is no longer *sending* is left alone: someone else has settled
+    it."""
     rt = dones[0].rt
     changes = Changes(rt, rt.clock.now_ms())
     dones[0].changes = changes

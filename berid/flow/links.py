@@ -1,7 +1,8 @@
 """Runs the connectors whose lease this process holds: recovers, starts, watches for changed settings, stops.
 
-On one process that is all of them. With several on PostgreSQL each connector runs where its lease is held and moves within seconds
-when that process dies; a process that cannot renew its leases closes its binds before another may open them.
+On one process that is all of them. With several on PostgreSQL each connector runs where its lease is held and moves
+within seconds when that process dies; a process that cannot renew its leases closes its binds before another may
+open them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Requests too large for one commit: loaded page by page, paid for all at once, released by the last page.
 
-First commit: the message in state *loading*, the hold for everything, the idempotency key. Then pages of deliveries. The last commit
-opens the message and writes one `spread` job, which makes the deliveries' jobs, page by page, and can be taken up again
-after a crash. Nothing leaves before; a crash in between leaves a loading message, which the sweeper undoes: the caller had no
-answer yet.
+First commit: the message in state *loading*, the hold for everything, the idempotency key. Then pages of
+deliveries. The last commit opens the message and writes one `spread` job, which makes the deliveries' jobs, page by
+page, and can be taken up again after a crash. Nothing leaves before; a crash in between leaves a loading message,
+which the sweeper undoes: the caller had no answer yet.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ async def _open(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
 OPEN: Verb[Order, Accepted] = Verb("load_open", 11, _open)
 
 
-async def _pages(tx: HotTx, rows: list[tuple[Any, ...]]) -> list[None | Exception]:
+async def _pages(tx: HotTx, rows: list[tuple[Any, ...]]) -> list[Exception | None]:
     await tx.insert("delivery", rows)
     return [None for _ in rows]
 
@@ -103,9 +103,10 @@ class _Loaded:
     accepted: Accepted
 
 
-async def _release(tx: HotTx, loads: list[_Loaded]) -> list[Accepted | None | Exception]:
-    """Open messages whose pages are all there. If a twin with the same idempotency key was first, the answer is the twin's."""
-    results: list[Accepted | None | Exception] = []
+async def _release(tx: HotTx, loads: list[_Loaded]) -> list[Accepted | Exception | None]:
+    """Open messages whose pages are all there. If a twin with the same idempotency key was first, the answer is the
+    twin's."""
+    results: list[Accepted | Exception | None] = []
     for load in loads:
         order, idem = load.order, load.order.submission.idempotency
         if idem is not None:
@@ -133,7 +134,7 @@ class _Undo:
     message_id: int
 
 
-async def _undo(tx: HotTx, items: list[_Undo]) -> list[None | Exception]:
+async def _undo(tx: HotTx, items: list[_Undo]) -> list[Exception | None]:
     """Take back messages that are still loading: their money, their deliveries, their key."""
     rt = items[0].rt
     until_id = first_id_at(made_ms(max(item.message_id for item in items)) + HOLD_WRITTEN_MS)
@@ -172,7 +173,8 @@ class _Spread:
 
 
 async def _spread(tx: HotTx, asks: list[_Spread]) -> list[int | Exception]:
-    """Make the dispatch jobs of the next page of a message; the answer is the last id handled, 0 when there are no more."""
+    """Make the dispatch jobs of the next page of a message; the answer is the last id handled, 0 when there are no
+    more."""
     results: list[int | Exception] = []
     for ask in asks:
         last = await tx.spread(ask.message_id, ask.after_id, PAGE, ask.rt.clock.now_ms())

@@ -1,7 +1,7 @@
 """Callback job → the customer's URL or bind, signed, tried again on a published schedule, every try recorded.
 
-Each host has its own lane, its own few calls at a time, and its own place in the waiting room: one slow receiver harms only
-itself. Events for one endpoint that allows it travel together.
+Each host has its own lane, its own few calls at a time, and its own place in the waiting room: one slow receiver
+harms only itself. Events for one endpoint that allows it travel together.
 """
 
 from __future__ import annotations

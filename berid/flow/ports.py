@@ -1,7 +1,7 @@
 """What the flow needs of the rims, and the bag that holds the parts of one process.
 
-Channels, connectors and dialects import `flow`; `flow` never imports them: it gets them in `Runtime`, and says here what they must
-be.
+Channels, connectors and dialects import `flow`; `flow` never imports them: it gets them in `Runtime`, and says here
+what they must be.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Prepared:
 
 @dataclass(slots=True)
 class Tell:
-    """One event for one endpoint, on its way through a lane. `payload` is its frozen data as JSON; `attempts` counts this try."""
+    """One event for one endpoint, on its way through a lane. `payload` is its frozen data as JSON; `attempts`
+    counts this try."""
 
     callback_id: int
     endpoint_id: int
@@ -108,7 +109,8 @@ class Connector(Protocol):
         """Call `wake` whenever room may have appeared or the link went up or down."""
 
     def send(self, parcel: Sequence[Outgoing], report: Report) -> None:
-        """Put a parcel on the wire. `report` is called exactly once for each delivery, in any order, later or at once."""
+        """Put a parcel on the wire. `report` is called exactly once for each delivery, in any order, later or at
+        once."""
 
 
 class Dialect(Protocol):
@@ -117,7 +119,8 @@ class Dialect(Protocol):
     name: str
 
     def render(self, rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) -> tuple[bytes, dict[str, str]]:
-        """The body and headers of one call with these events, in this dialect's shape; one event unless the endpoint batches."""
+        """The body and headers of one call with these events, in this dialect's shape; one event unless the
+        endpoint batches."""
 
     def is_told(self, rt: Runtime, endpoint: Endpoint, status: int, body: bytes) -> bool:
         """Whether the receiver's answer counts as received."""

@@ -1,7 +1,8 @@
 """DeliveryReport → state, ledger, callbacks: one transaction for all reports that came together.
 
-A carrier is answered only after `settle` has returned: a crash before means that it repeats, and repeating is harmless. A
-report that beats the response to its submit is parked until `record` knows the id. A state never goes backwards.
+A carrier is answered only after `settle` has returned: a crash before means that it repeats, and repeating is
+harmless. A report that beats the response to its submit is parked until `record` knows the id. A state never goes
+backwards.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ async def _find_uncertain(
 ) -> None:
     """Reports whose id we do not know: of a delivery whose submit got no answer, or early, or not ours.
 
-    A delivery that is uncertain never learnt its id. If exactly one delivery to that recipient is uncertain on this connector, the
-    report is taken to be its; with several of them no guess is made. The rest is parked.
+    A delivery that is uncertain never learnt its id. If exactly one delivery to that recipient is uncertain on this
+    connector, the report is taken to be its; with several of them no guess is made. The rest is parked.
     """
     rt = changes.rt
     by_recipient: dict[str, list[Tracked]] = {}
@@ -99,8 +100,8 @@ async def _find_uncertain(
 def apply_report(changes: Changes, row: Tracked, report: DeliveryReport) -> None:
     """Let one report change one delivery. `row.key` names the part that it is about.
 
-    A message in parts is delivered when its last part is; it fails with its first failing part. What may not follow changes
-    nothing and is journalled.
+    A message in parts is delivered when its last part is; it fails with its first failing part. What may not follow
+    changes nothing and is journalled.
     """
     detail: dict[str, Any] = {"connector": report.connector_id, "code": report.code, "at_ms": report.at_ms}
     if row.parts > 1:

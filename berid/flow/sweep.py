@@ -1,7 +1,7 @@
 """What time does by itself: validity ends, receipts never come, leases run out, doubts must be settled.
 
-Nothing here is on the path of a message that goes well. Everything is found by a query and changed by a grouped verb that looks
-again, so that the sweeper of one process never undoes what another has just done.
+Nothing here is on the path of a message that goes well. Everything is found by a query and changed by a grouped
+verb that looks again, so that the sweeper of one process never undoes what another has just done.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ async def look_again(rt: Runtime, delivery_ids: list[int], why: str) -> None:
 async def recover_connector(rt: Runtime, connector_id: int) -> int:
     """Before a connector starts here: what was *sending* on it when its last process ended becomes uncertain.
 
-    Must run while nobody else runs the connector. Returns how many there were: never more than the connector's window.
+    Must run while nobody else runs the connector. Returns how many there were: never more than the connector's
+    window.
     """
     total = 0
     while True:

@@ -1,7 +1,7 @@
 """Loads the `Directory`: everything that deciding about a request needs to know of the business.
 
-Whoever changes any of these tables calls `bump` in the same transaction; every process compares `version` once a second and
-takes a new snapshot when it has risen.
+Whoever changes any of these tables calls `bump` in the same transaction; every process compares `version` once a
+second and takes a new snapshot when it has risen.
 """
 
 from __future__ import annotations

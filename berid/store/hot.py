@@ -1,14 +1,16 @@
 """The hot path's store: grouped commits, and the few statements that run for every message.
 
-`HotStore.do(verb, items)` is the only entrance. A *verb* is a function of `flow` that takes a `HotTx` and a list of items.
-Whatever is asked for while a commit is under way is collected; the next transaction runs every waiting verb once, with
-all its items, in the order of the verbs' ranks, and one commit serves everyone who waits. When `do` returns, it is on disk.
+`HotStore.do(verb, items)` is the only entrance. A *verb* is a function of `flow` that takes a `HotTx` and a list of
+items. Whatever is asked for while a commit is under way is collected; the next transaction runs every waiting verb
+once, with all its items, in the order of the verbs' ranks, and one commit serves everyone who waits. When `do`
+returns, it is on disk.
 
-If a group fails because of one item's data, the group is rolled back and tried again in halves, down to the one item that fails
-alone, so that only the culprit hears of it. If the store itself is away, all hear `StoreAway`, and nothing is half-written.
+If a group fails because of one item's data, the group is rolled back and tried again in halves, down to the one
+item that fails alone, so that only the culprit hears of it. If the store itself is away, all hear `StoreAway`, and
+nothing is half-written.
 
-`HotTx` is implemented once per database (`hot_sqlite.py`, `hot_postgres.py`) in driver-level SQL; it takes and gives lists, holds
-no decision, and one contract suite serves both.
+`HotTx` is implemented once per database (`hot_sqlite.py`, `hot_postgres.py`) in driver-level SQL; it takes and
+gives lists, holds no decision, and one contract suite serves both.
 """
 
 from __future__ import annotations
@@ -59,13 +61,14 @@ HOT_COLUMNS: dict[str, tuple[str, ...]] = {
 class StoreAway(Exception):
     """The store did not take the work: database gone, disk full, or locked. Nothing was written; ask again later.
 
-    Only a commit whose answer was lost on the way may have happened all the same (see `PostgresDriver.commit`), so whoever
-    asks again must be able to find his work done.
+    Only a commit whose answer was lost on the way may have happened all the same (see `PostgresDriver.commit`), so
+    whoever asks again must be able to find his work done.
     """
 
 
 class StoreConflict(StoreAway):
-    """Another process wrote the same rows at the same time and went first; the same work will most likely succeed at once."""
+    """Another process wrote the same rows at the same time and went first; the same work will most likely succeed
+    at once."""
 
 
 class RowRefused(Exception):
@@ -135,10 +138,12 @@ class LeasedJob:
 
 
 class HotTx(Protocol):
-    """The statements of one open transaction. Every method takes a list and makes at most a few round trips for it."""
+    """The statements of one open transaction. Every method takes a list and makes at most a few round trips for
+    it."""
 
     async def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows in the order of `HOT_COLUMNS[table]`. A `carrier_ref` that exists is replaced: carriers reuse ids.
+        """Insert rows in the order of `HOT_COLUMNS[table]`. A `carrier_ref` that exists is replaced: carriers reuse
+        ids.
 
         Raises `RowRefused`, at the latest at the commit.
         """
@@ -153,8 +158,9 @@ class HotTx(Protocol):
         """Change wallets by (change of available, of held, of spent, wallet id)."""
 
     async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> set[int]:
-        """Write the intent: deliveries that are queued or scheduled and not past their validity become *sending* on this
-        connector, one attempt more. Returns those that did; the others were cancelled, held or handled elsewhere meanwhile."""
+        """Write the intent: deliveries that are queued or scheduled and not past their validity become *sending* on
+        this connector, one attempt more. Returns those that did; the others were cancelled, held or handled
+        elsewhere meanwhile."""
 
     async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
         """The deliveries with these ids, locked."""
@@ -193,8 +199,8 @@ class HotTx(Protocol):
         """Set jobs aside for a person: (buried_ms, why, id)."""
 
     async def outgoing(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
-        """What a connector needs of these deliveries: id, message, account, priority, sender, recipient, body, body_kind,
-        alphabet, parts, expires_ms, attempt, route, dialect, state, due_ms."""
+        """What a connector needs of these deliveries: id, message, account, priority, sender, recipient, body,
+        body_kind, alphabet, parts, expires_ms, attempt, route, dialect, state, due_ms."""
 
     async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int]]:
         """Callbacks by id: id, endpoint, account, event, payload, created_ms."""
@@ -203,12 +209,12 @@ class HotTx(Protocol):
         """Loading messages become open: all their pages are there."""
 
     async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int]]:
-        """Delete loading messages and their deliveries; returns their holds, to be released: (wallet, account, amount, message,
-        count of deliveries). The holds' entries have ids from the message's own to `until_id`."""
+        """Delete loading messages and their deliveries; returns their holds, to be released: (wallet, account,
+        amount, message, count of deliveries). The holds' entries have ids from the message's own to `until_id`."""
 
     async def spread(self, message_id: int, after_id: int, limit: int, now_ms: int) -> int:
-        """Make due dispatch jobs for the next `limit` deliveries of a message behind `after_id` that wait and have none yet, in the
-        lanes of their connectors. Returns the last delivery id looked at, 0 when there was none."""
+        """Make due dispatch jobs for the next `limit` deliveries of a message behind `after_id` that wait and have
+        none yet, in the lanes of their connectors. Returns the last delivery id looked at, 0 when there was none."""
 
 
 class HotDriver(Protocol):
@@ -231,9 +237,9 @@ class HotDriver(Protocol):
 class Verb(Generic[Item, Result]):
     """One kind of work in a group. Verbs run in the order of `rank`, so that a later step sees an earlier one's rows.
 
-    `run` gives one result per item, in order; a result that is an exception is raised at that item's caller. `after` is called
-    with the items once they are on disk, before anyone hears of it; `undo` when the transaction came to nothing (`run` may
-    then be called again with some of them). Both must not fail.
+    `run` gives one result per item, in order; a result that is an exception is raised at that item's caller.
+    `after` is called with the items once they are on disk, before anyone hears of it; `undo` when the transaction
+    came to nothing (`run` may then be called again with some of them). Both must not fail.
     """
 
     name: str
@@ -253,8 +259,8 @@ class _Ask:
 class HotStore:
     """Collects what is asked, commits it in groups. One per process; `start` it before use, `stop` it last.
 
-    `write_lock` is held while a group's transaction is open; on SQLite ordinary writers take it too, since the database
-    has one writer. `observe(operations, seconds)` is told of every commit.
+    `write_lock` is held while a group's transaction is open; on SQLite ordinary writers take it too, since the
+    database has one writer. `observe(operations, seconds)` is told of every commit.
     """
 
     def __init__(
@@ -290,8 +296,8 @@ class HotStore:
     async def do(self, verb: Verb[Item, Result], items: Sequence[Item]) -> list[Result]:
         """Run `verb` over `items` in the next group; one result per item once the commit is on disk.
 
-        Raises `StoreAway` when nothing was written, or the first item's own exception when it gave one; the others are
-        then on disk. If the store goes away while a group is being divided, some of several items may be on disk.
+        Raises `StoreAway` when nothing was written, or the first item's own exception when it gave one; the others
+        are then on disk. If the store goes away while a group is being divided, some of several items may be on disk.
         """
         results = await self.do_each(verb, items)
         failures = [result for result in results if isinstance(result, Exception)]
@@ -324,7 +330,8 @@ class HotStore:
             await self._attempt(self._next_group())
 
     async def _attempt(self, group: list[_Ask]) -> None:
-        """Run a group and answer everyone in it. What fails for a reason of its own is divided until the reason is alone."""
+        """Run a group and answer everyone in it. What fails for a reason of its own is divided until the reason is
+        alone."""
         is_one = len(group) == 1 and len(group[0].items) <= 1
         failure: Exception
         for _ in range(2):

@@ -1,4 +1,5 @@
-"""Questions about the job table that are asked now and then: which lanes have work, how deep they are, what was buried."""
+"""Questions about the job table that are asked now and then: which lanes have work, how deep they are, what was
+buried."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from berid.store.tables import job
 
 
 async def due_lanes(tx: Tx, prefix: str, now_ms: int) -> list[str]:
-    """The lanes beginning with the letter `prefix` that have due work which nobody holds. Skips along the index from lane to lane."""
+    """The lanes beginning with the letter `prefix` that have due work which nobody holds. Skips along the index
+    from lane to lane."""
     rows = await tx.execute(
         text(
             "WITH RECURSIVE lanes(lane) AS (SELECT (SELECT min(lane) FROM job WHERE lane >= :low AND lane < :high "
@@ -45,7 +47,8 @@ async def depths(tx: Tx) -> list[LaneDepth]:
 
 
 async def free_leases(tx: Tx, now_ms: int, slot: int | None = None) -> int:
-    """Give back the jobs whose lease has run out, or all that `slot` holds: its last holder is dead. Returns how many."""
+    """Give back the jobs whose lease has run out, or all that `slot` holds: its last holder is dead. Returns how
+    many."""
     condition = job.c.lease_until_ms > 0
     condition &= job.c.lease_until_ms < now_ms if slot is None else job.c.slot == slot
     freed = await tx.execute(update(job).where(condition).values(lease_until_ms=0, slot=0))
@@ -60,7 +63,8 @@ async def parked_counts(tx: Tx) -> dict[int, int]:
 
 
 async def found_sending(tx: Tx, connector_id: int, limit: int) -> list[int]:
-    """Deliveries that are *sending* on a connector that nobody runs: their process died between intent and outcome."""
+    """Deliveries that are *sending* on a connector that nobody runs: their process died between intent and
+    outcome."""
     delivery = tables.delivery
     rows = await tx.execute(
         select(delivery.c.id)

@@ -1,7 +1,7 @@
 """Who is alive: id slots, the beat, and the leases by which exactly one process runs a connector.
 
-A lease is renewed every few seconds and ends by itself. Its holder stops using what it stands for *before* it ends, so that the next
-holder never overlaps.
+A lease is renewed every few seconds and ends by itself. Its holder stops using what it stands for *before* it ends,
+so that the next holder never overlaps.
 """
 
 from __future__ import annotations
