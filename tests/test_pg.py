@@ -68,9 +68,7 @@ async def test_stopped_server_starts_again_with_its_data() -> None:
             server.stop()
 
 
-def test_missing_programs_are_named_with_the_way_to_get_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_programs_are_named_with_the_way_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pg, "program_folders", lambda: [tmp_path / "absent"])
     with pytest.raises(pg.NoPostgresError, match=r"absent.*\n.*apt install postgresql"):
         pg.Server(tmp_path, durable=False).start()
