@@ -1,21 +1,22 @@
 """How fast a connector may send, in parts: never more than N at the carrier in any one-second window.
 
-A part is written at some moment, handled by the carrier at an unknown later one, and answered after that. So it counts from
-the moment it is written until one second after its answer. Proof: take all parts that the carrier handles within one second,
-and of them the one that was written last. When it was written, each of the others had been written already, and had either
-no answer yet or one that came, as every answer does, after its handling, which is less than a second before this one's: all
-of them still counted. So there are no more of them than may count at once, which is N. The price is the round trip: N parts
-per (1 s + round trip) at most.
+A part is written at some moment, handled by the carrier at an unknown later one, and answered after that. So it
+counts from the moment it is written until one second after its answer. Proof: take all parts that the carrier
+handles within one second, and of them the one that was written last. When it was written, each of the others had
+been written already, and had either no answer yet or one that came, as every answer does, after its handling, which
+is less than a second before this one's: all of them still counted. So there are no more of them than may count at
+once, which is N. The price is the round trip: N parts per (1 s + round trip) at most.
 
-Where no answer comes, the proof needs an end of the handling all the same. A part that timed out counts as answered then: the
-carrier had the whole response timeout. Parts on a link that broke count until `LOST_S` after the break: one second as ever, the
-rest for what lay unread in the carrier's buffers.
+Where no answer comes, the proof needs an end of the handling all the same. A part that timed out counts as answered
+then: the carrier had the whole response timeout. Parts on a link that broke count until `LOST_S` after the break:
+one second as ever, the rest for what lay unread in the carrier's buffers.
 
 Bulk is paced evenly at the rate less a reserve, so that a one-time password that arrives finds room at once.
 
-"Too fast" (ESME_RTHROTTLED, ESME_RMSGQFUL) lowers a ceiling below the rate: every quarter of a second it is multiplied by the
-share that the carrier took, so it finds what the carrier really takes; without complaints it rises again, slowly. A connector
-without a rate gets its first ceiling from the throughput at which the first complaints came.
+"Too fast" (ESME_RTHROTTLED, ESME_RMSGQFUL) lowers a ceiling below the rate: every quarter of a second it is
+multiplied by the share that the carrier took, so it finds what the carrier really takes; without complaints it
+rises again, slowly. A connector without a rate gets its first ceiling from the throughput at which the first
+complaints came.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ from collections import deque
 from math import inf
 
 RESERVE = 20
-"""One in so many of the rate is kept for priority 0. Rates below 5 keep nothing: there it would cost a quarter of the rate or
-more, to save a one-time password, which is first in line anyway, one place in an evenly spaced queue."""
+"""One in so many of the rate is kept for priority 0. Rates below 5 keep nothing: there it would cost a quarter of
+the rate or more, to save a one-time password, which is first in line anyway, one place in an evenly spaced queue."""
 
 LOST_S = 2.0
 """How long parts count whose link broke before their answer."""
 
 _SLOT_S = 0.001
-"""Answers this close together are remembered as one, at the end of the slot. It also covers the carrier's clock being coarser
-or running a little faster than ours."""
+"""Answers this close together are remembered as one, at the end of the slot. It also covers the carrier's clock
+being coarser or running a little faster than ours."""
 
 _STEP_S = 0.05
-"""Bulk may catch up on this much time at most. A busy loop is late by that much now and then; more would be a burst."""
+"""Bulk may catch up on this much time at most. A busy loop is late by that much now and then; more would be a
+burst."""
 
 _WRITE_S = 0.01
 """Bulk is written a hundred times a second at most, a few parts each time, not part by part."""
@@ -50,7 +52,8 @@ _DOUBT = 4
 """Complaints weigh as if so many more parts had been taken: a single one is no sign of anything."""
 
 _FIRST_CEILING = 50.0
-"""Where a ceiling begins at least, when there is no rate to begin at: the throughput measured may just be low demand."""
+"""Where a ceiling begins at least, when there is no rate to begin at: the throughput measured may just be low
+demand."""
 
 _NO_CEILING = 20_000.0
 """Without a rate, a ceiling that has risen to this has gone."""
@@ -59,8 +62,8 @@ _NO_CEILING = 20_000.0
 class Pace:
     """Counts parts against a rate. Times are monotonic seconds and never go back.
 
-    `rate` is parts per second and 0 means no limit. Of a fraction the whole part counts in each second (2.5: two in any
-    second); a rate below 1 allows one part in each 1/rate seconds.
+    `rate` is parts per second and 0 means no limit. Of a fraction the whole part counts in each second (2.5: two in
+    any second); a rate below 1 allows one part in each 1/rate seconds.
     """
 
     __slots__ = (
@@ -119,7 +122,8 @@ class Pace:
         return max(0, left), max(0, min(left - reserve, int(self._bucket)))
 
     def wait_s(self, now_s: float) -> float:
-        """How long, after `room` was too little, until it may have grown without an answer coming in; at most a second."""
+        """How long, after `room` was too little, until it may have grown without an answer coming in; at most a
+        second."""
         speed = self.speed
         if speed == inf:
             return 1.0
