@@ -1,0 +1,63 @@
+"""What every verb of the office works with, and the two lines that every one of them writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from berid.base.clock import Clock
+from berid.base.ids import IdMaker
+from berid.base.secret import Vault
+from berid.domain.errors import RefusalKind, Refused, refused
+from berid.flow.ports import Runtime
+from berid.store import Store, Tx, accounts, directory
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Where the business is managed: beside a running process, or with none at all.
+
+    `ids` must be of a slot that no other live process holds.
+    """
+
+    store: Store
+    clock: Clock
+    ids: IdMaker
+    vault: Vault
+
+    @classmethod
+    def of(cls, rt: Runtime) -> Office:
+        """The office of a running process."""
+        return cls(rt.store, rt.clock, rt.ids, rt.vault)
+
+
+async def note(office: Office, tx: Tx, actor: str, account_id: int, action: str, subject: str, **detail: Any) -> None:
+    """Write down a change: one line of the audit trail, and a new version of the directory for every process.
+
+    `actor` is who did it (`cli:root`, `token:123`), `subject` the public id of what was changed. `detail` holds no secrets.
+    """
+    await accounts.add_audit(
+        tx,
+        accounts.AuditRecord(
+            id=office.ids.next(),
+            account_id=account_id,
+            actor=actor,
+            action=action,
+            subject=subject,
+            detail=msgspec.json.encode(detail).decode() if detail else "",
+            at_ms=office.clock.now_ms(),
+        ),
+    )
+    await directory.bump(tx)
+
+
+def unfit(field: str, sentence: str) -> Refused:
+    """The refusal of a value: which one, and what would be right."""
+    return refused(RefusalKind.MALFORMED, sentence, field)
+
+
+def missing(what: str) -> Refused:
+    """The refusal to change a thing that the account does not have."""
+    return refused(RefusalKind.NOT_FOUND, f"there is no such {what}")
