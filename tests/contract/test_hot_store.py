@@ -868,6 +868,23 @@ async def test_commit_that_never_reached_the_server_is_found_not_to_have_happene
 
 
 @pytest.mark.postgres
+async def test_commit_that_the_server_is_still_at_is_waited_for(server_url: str) -> None:
+    connection = await asyncpg.connect(server_url)
+    await connection.execute(
+        """
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.4); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON delivery DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION slow();
+        """
+    )
+    await connection.close()
+    async with through_proxy(server_url) as (proxy, url), serving(url) as (store, _):
+        commit_bytes = len(b"Q\0\0\0\0COMMIT\0")
+        assert await store.do(_prepared(lambda: proxy.to_target.cut_after(commit_bytes, Cut.CLOSE)), [1]) == ["wrote 1"]
+        assert await ask(server_url, "SELECT id FROM delivery") == [(1,)]
+
+
+@pytest.mark.postgres
 async def test_intent_whose_commit_was_not_answered_is_found_too(server_url: str) -> None:
     await ask(server_url, "INSERT INTO delivery (id, state, expires_ms) VALUES (1, 'queued', $1)", FAR_MS)
     async with through_proxy(server_url) as (proxy, url), serving(url) as (store, _):

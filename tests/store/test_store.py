@@ -1,0 +1,156 @@
+"""The ordinary ways in: transactions and reads, beside the hot path."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from berid.base.clock import SystemClock
+from berid.store import Store, open_store, tables
+from berid.store.hot import HotTx, StoreAway, Verb
+from tests.support.database import ask, make_tables, row
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    """An open store on an empty database with all tables."""
+    await make_tables(store_url)
+    opened = await open_store(store_url, SystemClock())
+    yield opened
+    await opened.close()
+
+
+async def _write(tx: HotTx, ids: list[int]) -> list[None]:
+    await tx.insert("event", [row("event", delivery_id=1, id=identifier) for identifier in ids])
+    return [None for _ in ids]
+
+
+WRITE: Verb[int, None] = Verb("write", 1, _write)
+
+
+async def test_transaction_is_on_disk_when_its_block_ends(store: Store) -> None:
+    async with store.transaction() as tx:
+        await tx.execute(insert(tables.meta).values(key="a", value="1"))
+        assert await ask(store.url, "SELECT key FROM meta") == []
+    assert await ask(store.url, "SELECT key, value FROM meta") == [("a", "1")]
+
+
+async def test_transaction_that_raises_leaves_nothing(store: Store) -> None:
+    async def write_and_raise() -> None:
+        async with store.transaction() as tx:
+            await tx.execute(insert(tables.meta).values(key="a", value="1"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await write_and_raise()
+    assert await ask(store.url, "SELECT key FROM meta") == []
+    async with store.transaction() as tx:
+        await tx.execute(insert(tables.meta).values(key="b"))
+    assert await ask(store.url, "SELECT key FROM meta") == [("b",)]
+
+
+async def test_read_sees_one_moment_and_waits_for_no_writer(store: Store) -> None:
+    count = select(func.count()).select_from(tables.event)
+    async with store.read() as before:
+        assert await before.scalar(count) == 0
+        await store.hot.do(WRITE, [1])
+        async with store.transaction() as tx:
+            await tx.execute(insert(tables.event).values(delivery_id=1, id=2))
+            async with store.read() as meanwhile:
+                assert await meanwhile.scalar(count) == 1
+        assert await before.scalar(count) == 0
+    async with store.read() as after:
+        assert await after.scalar(count) == 2
+
+
+async def test_what_a_read_writes_does_not_last(store: Store) -> None:
+    try:
+        async with store.read() as tx:
+            await tx.execute(insert(tables.meta).values(key="a"))
+    except DBAPIError:  # PostgreSQL says so at once
+        pass
+    assert await ask(store.url, "SELECT key FROM meta") == []
+
+
+async def test_ordinary_and_hot_writes_interleave(store: Store) -> None:
+    async def ordinary(number: int) -> None:
+        async with store.transaction() as tx:
+            await tx.execute(insert(tables.meta).values(key=str(number)))
+
+    async def hot(number: int) -> None:
+        await store.hot.do(WRITE, [number])
+
+    for start in range(0, 500, 20):
+        numbers = range(start, start + 20)
+        await asyncio.gather(*(work(number) for number in numbers for work in (ordinary, hot)))
+    assert await ask(store.url, "SELECT count(*) FROM meta") == [(500,)]
+    assert await ask(store.url, "SELECT count(*) FROM event") == [(500,)]
+
+
+async def test_error_of_an_ordinary_write_shows_no_value(store: Store) -> None:
+    async with store.transaction() as tx:
+        await tx.execute(insert(tables.callback_endpoint).values(id=1, sealed_secret="s3cret"))
+    with pytest.raises(IntegrityError) as caught:
+        async with store.transaction() as tx:
+            await tx.execute(insert(tables.callback_endpoint).values(id=1, sealed_secret="s3cret"))
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_closing_finishes_what_the_hot_path_was_asked(store_url: str) -> None:
+    await make_tables(store_url)
+    store = await open_store(store_url, SystemClock())
+    asks = [asyncio.ensure_future(store.hot.do(WRITE, [number])) for number in range(3)]
+    await asyncio.sleep(0)
+    await store.close()
+    await asyncio.gather(*asks)
+    assert await ask(store_url, "SELECT count(*) FROM event") == [(3,)]
+
+
+@pytest.mark.parametrize("form", ["sqlite:///{folder}/absent/berid.db", "postgresql://nobody@/none?host={folder}"])
+async def test_database_that_cannot_be_reached_is_away(form: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreAway):
+        await open_store(form.format(folder=tmp_path), SystemClock())
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+async def test_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="needs a database file"):
+        await open_store(url, SystemClock())
+
+
+@pytest.mark.postgres
+async def test_every_form_of_url_reaches_the_server(postgres_url: str) -> None:
+    name = re.search(r"/(test_\w+)", postgres_url)
+    assert name is not None
+    socket_folder = postgres_url.partition("host=")[2]
+    forms = [postgres_url]
+    if socket_folder:
+        forms += [
+            f"postgresql://postgres:unused@/{name[1]}?host={socket_folder}&sslmode=disable",
+            f"postgresql:///{name[1]}?user=postgres&host={socket_folder}&port=5432",
+        ]
+    await make_tables(postgres_url)
+    for number, url in enumerate(forms):
+        store = await open_store(url, SystemClock())
+        await store.hot.do(WRITE, [number])
+        async with store.read() as tx:
+            assert await tx.scalar(text("SELECT current_database()")) == name[1]
+            assert await tx.scalar(select(func.count()).select_from(tables.event)) == number + 1
+        await store.close()
+
+
+@pytest.mark.postgres
+async def test_ordinary_queries_outlive_a_restart_of_the_server(postgres_url: str) -> None:
+    await make_tables(postgres_url)
+    store = await open_store(postgres_url, SystemClock())
+    async with store.read() as tx:
+        pid: Any = await tx.scalar(text("SELECT pg_backend_pid()"))
+    await ask(postgres_url, "SELECT pg_terminate_backend($1)", pid)
+    async with store.read() as tx:
+        assert await tx.scalar(text("SELECT pg_backend_pid()")) != pid
+    await store.close()
