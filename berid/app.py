@@ -31,6 +31,7 @@ from berid.dialects.web import make_app
 from berid.flow.links import Links
 from berid.flow.notify import Notifier
 from berid.flow.ports import Runtime
+from berid.flow.retention import Retention
 from berid.flow.sweep import Sweeper, hold_late_schedules
 from berid.metrics import Metrics
 from berid.net import Outbound
@@ -158,6 +159,7 @@ class App:
             self._notifier = Notifier(rt)
             self._spawn("notifier", self._notifier.run())
             self._spawn("sweeper", Sweeper(rt).run())
+            self._spawn("retention", Retention(rt).run())
         for dialect in rt.dialects.values():
             listen = getattr(dialect, "listen", None)
             if listen is not None and dialect.name in roles:
@@ -187,7 +189,7 @@ class App:
             shut = getattr(dialect, "shut", None)
             if shut is not None:
                 await shut(rt)
-        await self._cancel("links", "notifier", "sweeper", "depths", "certificate")
+        await self._cancel("links", "notifier", "sweeper", "retention", "depths", "certificate")
         if self._links is not None:
             await self._links.stop()
         if self._notifier is not None:
