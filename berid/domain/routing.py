@@ -23,7 +23,7 @@ class Route:
     """A rule that picks connectors. Lower `rank` is asked first; empty conditions match everything.
 
     `mode` is test or live: test traffic can only reach simulators. `connectors` are ids in order of preference.
-    `uncertain` maps a priority (0, 1, 2) to a policy.
+    `uncertain` maps a priority (0, 1, 2) to a policy; what it leaves out is as configured for all routes.
     """
 
     id: int
@@ -37,10 +37,6 @@ class Route:
     categories: frozenset[str] = frozenset()
     accounts: frozenset[int] = frozenset()
     uncertain: Mapping[int, UncertainPolicy] = field(default_factory=dict)
-
-    def policy(self, priority: int) -> UncertainPolicy:
-        """The uncertain policy for a priority; one-time passwords are resent unless the route says otherwise."""
-        return self.uncertain.get(priority, UncertainPolicy.RESEND if priority == 0 else UncertainPolicy.WAIT)
 
     def why_not(self, mode: str, channel: str, number: str, country: str | None, category: str, account_id: int) -> str:
         """Empty if the route takes this delivery, else which condition it fails: what *explain* prints."""

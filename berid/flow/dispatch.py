@@ -127,12 +127,22 @@ def _sent(changes: Changes, row: Tracked, done: _Done, outcome: Sent) -> None:
 def _uncertain(changes: Changes, row: Tracked, done: _Done, outcome: Uncertain) -> None:
     """The journal always says *uncertain*, whatever the route's policy then does: a double can be traced to it."""
     rt = changes.rt
-    route = _route(rt, row.route_id)
-    policy = route.policy(row.priority) if route is not None else UncertainPolicy.WAIT
+    policy = uncertain_policy(rt, row)
     detail = {"connector": done.connector_id, "code": outcome.code, "policy": policy.value, "attempt": row.attempt}
     changes.counts.append((rt.metrics.uncertain, done.connector_id))
     changes.advance(row, State.UNCERTAIN, outcome.code, detail)
     resolve_uncertain(changes, row, policy, done.connector_id)
+
+
+def uncertain_policy(rt: Runtime, row: Tracked) -> UncertainPolicy:
+    """What becomes of an uncertain delivery: as its route says for its priority, else as configured for all."""
+    route = _route(rt, row.route_id)
+    if route is not None and row.priority in route.uncertain:
+        return route.uncertain[row.priority]
+    settings = rt.config.dispatch
+    return UncertainPolicy(
+        (settings.uncertain_otp, settings.uncertain_transactional, settings.uncertain_bulk)[row.priority]
+    )
 
 
 def resolve_uncertain(changes: Changes, row: Tracked, policy: UncertainPolicy, connector_id: int) -> None:

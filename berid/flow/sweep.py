@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from berid.base.ids import first_id_at
 from berid.domain.message import WAITING, State
-from berid.domain.routing import UncertainPolicy
 from berid.flow.changes import Changes
-from berid.flow.dispatch import resolve_uncertain
+from berid.flow.dispatch import resolve_uncertain, uncertain_policy
 from berid.flow.load import spread, undo_loading
 from berid.flow.ports import Runtime
 from berid.store import jobs
@@ -74,8 +73,7 @@ def _found_sending(changes: Changes, row: Tracked) -> None:
     """The process that was sending it is gone, and with it the answer."""
     if row.state != State.SENDING.value:
         return
-    route = changes.rt.directory.route_by_id.get(row.route_id)
-    policy = route.policy(row.priority) if route is not None else UncertainPolicy.WAIT
+    policy = uncertain_policy(changes.rt, row)
     detail = {"connector": row.connector_id, "code": "process_ended", "policy": policy.value, "attempt": row.attempt}
     changes.counts.append((changes.rt.metrics.uncertain, row.connector_id))
     changes.advance(row, State.UNCERTAIN, "process_ended", detail)
