@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from berid.base.secret import Vault
 from berid.channels.sms import content
-from berid.channels.sms.settings import read_settings, seal_settings
+from berid.channels.sms.settings import read_settings
 from berid.channels.sms.smpp import SmppConnector
 from berid.domain.message import Submission
 from berid.domain.routing import ConnectorSettings
@@ -36,11 +35,6 @@ class SmsChannel:
         """See `Channel.check_settings`."""
         _check_kind(self, kind)
         read_settings(settings)
-
-    def seal_settings(self, kind: str, settings: Mapping[str, object], vault: Vault) -> dict[str, object]:
-        """Settings as they are stored: checked, with their secrets sealed. Raises ValueError as `check_settings` does."""
-        _check_kind(self, kind)
-        return seal_settings(settings, vault)
 
 
 def _check_kind(channel: SmsChannel, kind: str) -> None:
