@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"demo"},
     {"app"},
     {"portal", "dialects", "channels"},
     {"flow"},

@@ -472,11 +472,10 @@ async def test_secrets_of_a_connector_are_sealed(office: Office, store_url: str)
     connector_id = await simulator(office)
     assert "hush" not in str(await ask(store_url, "SELECT settings FROM connector"))
     assert "hush" not in str(await ask(store_url, "SELECT detail FROM audit"))
-    stored = (await business(office)).connectors[connector_id].settings
-    assert manage.open_settings(office.vault, stored) == {"host": "127.0.0.1", "port": 1, "password": "hush"}
+    first = (await business(office)).connectors[connector_id].settings
+    assert office.vault.open(str(first["password"]).removeprefix("sealed:"), "connector") == "hush"
     await manage.update_connector(office, "t", connector_id, Simulated(), {"port": 2})  # type: ignore[arg-type]
-    stored = (await business(office)).connectors[connector_id].settings
-    assert manage.open_settings(office.vault, stored) == {"host": "127.0.0.1", "port": 2, "password": "hush"}
+    assert (await business(office)).connectors[connector_id].settings == {**first, "port": 2}
     with pytest.raises(Refused) as refusal:
         await manage.update_connector(office, "t", connector_id, Simulated(), {"host": None})  # type: ignore[arg-type]
     assert told(refusal) == ("settings", "an smpp connector needs a host")

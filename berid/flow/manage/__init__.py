@@ -14,9 +14,7 @@ from berid.flow.manage.carriers import (
     create_connector,
     create_route,
     explain,
-    open_settings,
     release_number,
-    seal_settings,
     set_connector_state,
     set_route_state,
     update_connector,
@@ -33,7 +31,7 @@ from berid.flow.manage.money import (
     verify_ledger,
     wallet_of,
 )
-from berid.flow.manage.office import Office
+from berid.flow.manage.office import Office, open_office
 from berid.flow.manage.people import (
     ACCOUNT_STATES,
     API_KEY_SCOPES,
@@ -94,14 +92,13 @@ __all__ = [
     "explain",
     "import_prices",
     "move_sender",
-    "open_settings",
+    "open_office",
     "open_wallets",
     "read_rules",
     "release_number",
     "request_sender",
     "revoke_token",
     "rotate_token",
-    "seal_settings",
     "set_account_rules",
     "set_account_state",
     "set_application_rules",

@@ -47,7 +47,7 @@ async def create_connector(
     _check_settings(channel, kind, settings)
     identifier = office.ids.next()
     connector = ConnectorSettings(
-        identifier, name.strip(), channel.name, kind, mode, state, seal_settings(office.vault, settings)
+        identifier, name.strip(), channel.name, kind, mode, state, _seal(office.vault, settings)
     )
     async with office.store.transaction() as tx:
         if any(found.name == connector.name for found in (await accounts.connectors(tx)).values()):
@@ -78,32 +78,12 @@ async def update_connector(
         found = (await accounts.connectors(tx)).get(connector_id)
         if found is None:
             raise missing("connector")
-        merged = {**open_settings(office.vault, found.settings), **changes}
+        merged = {**found.settings, **changes}
         settings = {name: value for name, value in merged.items() if value is not None}
         _check_settings(channel, found.kind, settings)
-        await accounts.set_connector_settings(tx, connector_id, seal_settings(office.vault, settings))
+        await accounts.set_connector_settings(tx, connector_id, _seal(office.vault, settings))
         changed = sorted(changes)
         await note(office, tx, actor, 0, "connector.settings", show("con", connector_id), changed=changed)
-
-
-def seal_settings(vault: Vault, settings: Mapping[str, object]) -> dict[str, object]:
-    """Settings as they are stored: the secrets among them sealed."""
-    return {
-        name: _SEALED + vault.seal(value, _PURPOSE)
-        if isinstance(value, str) and _SECRET_NAME.fullmatch(name)
-        else value
-        for name, value in settings.items()
-    }
-
-
-def open_settings(vault: Vault, settings: Mapping[str, object]) -> dict[str, object]:
-    """Settings as a connector uses them. Raises `Unreadable` when they were sealed with another key."""
-    return {
-        name: vault.open(value.removeprefix(_SEALED), _PURPOSE)
-        if isinstance(value, str) and value.startswith(_SEALED)
-        else value
-        for name, value in settings.items()
-    }
 
 
 async def create_route(office: Office, actor: str, route: Route) -> int:
@@ -236,6 +216,16 @@ async def release_number(office: Office, actor: str, account_id: int, number: st
 def _check_state(state: str) -> None:
     if state not in CONNECTOR_STATES:
         raise unfit("state", f"the state must be one of {', '.join(CONNECTOR_STATES)}")
+
+
+def _seal(vault: Vault, settings: Mapping[str, object]) -> dict[str, object]:
+    """Settings as they are stored: the secrets among them sealed, as the channels open them."""
+    return {
+        name: _SEALED + vault.seal(value, _PURPOSE)
+        if _SECRET_NAME.fullmatch(name) and isinstance(value, str) and value and not value.startswith(_SEALED)
+        else value
+        for name, value in settings.items()
+    }
 
 
 def _check_settings(channel: Channel, kind: str, settings: Mapping[str, object]) -> None:

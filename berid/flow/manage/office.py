@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from berid.base.clock import Clock
+from berid.base.clock import Clock, SystemClock
 from berid.base.ids import IdMaker
-from berid.base.secret import Vault
+from berid.base.secret import Vault, load_key
+from berid.config import Config
 from berid.domain.errors import RefusalKind, Refused, refused
 from berid.flow.ports import Runtime
-from berid.store import Store, Tx, accounts, directory
+from berid.store import Store, Tx, accounts, directory, open_store, processes, schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,34 @@ class Office:
     def of(cls, rt: Runtime) -> Office:
         """The office of a running process."""
         return cls(rt.store, rt.clock, rt.ids, rt.vault)
+
+
+@asynccontextmanager
+async def open_office(config: Config, clock: Clock | None = None) -> AsyncIterator[Office]:
+    """The office of a process that does nothing else, such as the command line; a server may run beside it.
+
+    Raises `SchemaOutdated`, `StoreAway`, and ValueError or OSError when the master key cannot be used.
+    """
+    clock = clock or SystemClock()
+    await schema.check(config.database_url)
+    vault = Vault(load_key(config.key, config.key_file))
+    store = await open_store(config.database_url, clock)
+    try:
+        name = f"office:{os.getpid()}:{os.urandom(3).hex()}"
+        async with store.transaction() as tx:
+            slot = await processes.claim_slot(tx, name, clock.now_ms())
+            if store.is_sqlite and slot == 0:
+                # The server on SQLite takes slot 0 whoever holds it, and it may start at any moment.
+                slot = await processes.claim_slot(tx, name, clock.now_ms())
+                await processes.leave(tx, 0, name)
+            floor = await processes.largest_id(tx)
+        try:
+            yield Office(store, clock, IdMaker(clock.now_ms, slot, floor), vault)
+        finally:
+            async with store.transaction() as tx:
+                await processes.leave(tx, slot, name)
+    finally:
+        await store.close()
 
 
 async def note(office: Office, tx: Tx, actor: str, account_id: int, action: str, subject: str, **detail: Any) -> None:
