@@ -88,8 +88,8 @@ async def test_each_account_pays_in_its_way(
     assert (found.price.unit_micros, found.pays) == (unit_micros, currency)
     assert found.connectors == (("simulator", "on"),)
     async with office.store.read() as tx:
-        wallet = await manage.wallet_of(tx, account_id, "test", currency)
         assert await manage.verify_ledger(tx) == []
+        wallet = await manage.wallet_of(tx, account_id, "test", currency)
     assert wallet.available_micros == 1_000_000_000
     assert (await manage.explain(office, number, "transactional", "live", account_id)).route == ""
 
