@@ -121,7 +121,8 @@ def _settings() -> dict[str, Setting]:
     for field in msgspec.structs.fields(SmppSettings):
         assert get_origin(hints[field.name]) is Annotated
         kind, meta = get_args(hints[field.name])
-        found[field.name] = Setting(field.name, kind, meta, field.default)
+        default = {} if field.default_factory is dict else field.default
+        found[field.name] = Setting(field.name, kind, meta, default)
     return found
 
 

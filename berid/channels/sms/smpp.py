@@ -32,7 +32,6 @@ from contextlib import suppress
 from enum import Enum
 from typing import cast
 
-from berid.base.text import BadText
 from berid.channels.sms.settings import ErrorClass, SmppSettings, make_tls, read_settings
 from berid.channels.sms.translate import Submit, Translator
 from berid.domain.errors import Permanent, SendFailure, Temporary, Throttled, Uncertain
@@ -304,7 +303,7 @@ class SmppConnector:
         for outgoing in parcel:
             try:
                 pdus = compose(outgoing, now_ms)
-            except (BadText, EncodeError) as error:
+            except ValueError as error:
                 report(outgoing, Permanent("cannot_encode", str(error)))
                 continue
             flight = _Flight(outgoing, report, pdus)

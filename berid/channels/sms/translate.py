@@ -20,6 +20,9 @@ from berid.wire.smpp.udh import Content, HeaderError, read_content
 SHORT_CODE_DIGITS = 8
 """Digits of the longest sender that is a short code. No mobile number with its country code is that short."""
 
+LONGEST_VALIDITY_S = 90 * 86_400
+"""The longest validity that carriers are told. Their own limits are days; SMPP has no way to write some years."""
+
 RAW_CHARACTERS = 200
 """How much of a receipt's own words is kept."""
 
@@ -64,7 +67,10 @@ class Translator:
 
     def compose(self, outgoing: Outgoing, now_ms: int) -> list[Submit]:
         """The PDUs that carry a delivery, in order. A text in a national alphabet always has its parts tied by headers,
-        since it needs one anyway."""
+        since it needs one anyway.
+
+        Raises ValueError for what cannot be written; that is a fault of whoever accepted it.
+        """
         settings = self._settings
         parts = encode(outgoing, self._is_wide)
         if len(parts) > 1 and settings.long_messages in ("sar", "payload") and outgoing.alphabet in _WITHOUT_TABLES:
@@ -94,7 +100,7 @@ class Translator:
         if coding == DATA_CODING_GSM and settings.gsm_packed:
             data = pack(data, len(header))
         content = header + data if header else data
-        seconds = max(1, (outgoing.expires_ms - now_ms) // 1000)
+        seconds = min(LONGEST_VALIDITY_S, max(1, (outgoing.expires_ms - now_ms) // 1000))
         if settings.use_data_sm:
             submit = DataSm(
                 "",
