@@ -1,0 +1,58 @@
+"""Taqnyat's API: its customers change the base URL and nothing else.
+
+The paths, parameters, answers and mistakes are the provider's (its API reference for SMS, voice and e-mail, and what its public
+clients put on the wire); what happens behind them is the flow's. `answers` holds every word that goes out, `reading`
+every shape that comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+
+from berid.dialects.taqnyat import answers, sms, webhook
+from berid.dialects.taqnyat.reading import NAME
+from berid.dialects.web import Group, Request, Response, Route
+from berid.domain.errors import RefusalKind
+from berid.domain.report import Endpoint
+from berid.flow.ports import Runtime, Tell
+
+
+class Taqnyat:
+    """The dialect. See `web.HttpDialect`."""
+
+    name = NAME
+    refusals: Mapping[RefusalKind, answers.Words] = answers.REFUSALS
+
+    def routes(self, rt: Runtime) -> Sequence[Route]:
+        """Every path of the provider. See `HttpDialect.routes`."""
+        return [
+            _route(rt, ("POST", "GET"), "/v1/messages", sms.send, answers.REST),
+            Route(("HEAD",), "/v1/messages", _refuse_head, answers.REST),
+        ]
+
+    def render(self, rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) -> tuple[bytes, dict[str, str]]:
+        """See `Dialect.render` and `webhook`."""
+        return webhook.render(rt, endpoint, tells)
+
+    def is_told(self, rt: Runtime, endpoint: Endpoint, status: int, body: bytes) -> bool:
+        """See `Dialect.is_told` and `webhook`."""
+        return webhook.is_told(rt, endpoint, status, body)
+
+
+def _route(
+    rt: Runtime,
+    methods: tuple[str, ...],
+    path: str,
+    handler: Callable[[Runtime, Request], Awaitable[Response]],
+    group: Group,
+) -> Route:
+    return Route(methods, path, partial(handler, rt), group)
+
+
+async def _refuse_head(request: Request) -> Response:
+    """HEAD must change nothing, so it does not stand for a GET that sends."""
+    return answers.fail(request, 405)
+
+
+dialect = Taqnyat()

@@ -1,0 +1,151 @@
+"""The provider's answers: the bytes of every yes and of every no, in the two styles that its clients know.
+
+REST paths (`/v1`, `/account`, `/system`) answer `{"statusCode": …, "message": …}` with the HTTP status of that code. Source: the
+provider's API reference and what its public clients are written against. Some texts are misspelt there; clients compare
+them, so they stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from berid.base.money import format_micros
+from berid.dialects.web import Group, Request, Response
+from berid.domain.errors import Refusal, RefusalKind
+from berid.domain.message import Accepted
+
+CURRENCY = "SAR"
+"""What an answer without a price names, so that no client finds a null."""
+
+_encode = msgspec.json.Encoder().encode
+
+_CREDENTIALS = "invalid credentials information"
+_AGAIN = "SMS-API not responding , please try again"
+_STOPPED = "Sending SMS stopped from support"
+_COUNTRY = "this country Not authorized to using the API"
+_NUMBERS = "Mobile(s) number(s) is not specified or incorrect"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the caller hears for one kind of refusal: HTTP status and text on REST paths, code of the `.php` paths.
+
+    A text of "" means the refusal's own sentence: those that only we can give.
+    """
+
+    status: int
+    text: str
+    code: int
+
+
+REFUSALS: dict[RefusalKind, Words] = {
+    RefusalKind.TOKEN_MISSING: Words(401, _CREDENTIALS, 104),
+    RefusalKind.TOKEN_INVALID: Words(401, _CREDENTIALS, 104),
+    RefusalKind.SERVICE_MISSING: Words(401, _CREDENTIALS, 104),
+    RefusalKind.SCOPE_MISSING: Words(401, _CREDENTIALS, 104),
+    RefusalKind.ACCOUNT_INACTIVE: Words(400, _STOPPED, 101),
+    RefusalKind.API_OFF: Words(400, "sending by API is disabled", 101),
+    RefusalKind.ADDRESS_NOT_ALLOWED: Words(400, "this ip Not authorized to using the API", 102),
+    RefusalKind.COUNTRY_NOT_ALLOWED: Words(400, _COUNTRY, 101),
+    RefusalKind.INTERNATIONAL_OFF: Words(400, _COUNTRY, 101),
+    RefusalKind.MALFORMED: Words(400, "", 17),
+    RefusalKind.NOT_FOUND: Words(422, "deleteId is not valid", 101),
+    RefusalKind.NOT_CANCELLABLE: Words(422, "deleteId is not valid", 101),
+    RefusalKind.SENDER_MISSING: Words(400, "Sender Name is not specified", 14),
+    RefusalKind.SENDER_UNKNOWN: Words(400, "Sender Name is not accepted", 14),
+    RefusalKind.SENDER_INACTIVE: Words(400, "Sender Name not active .", 14),
+    RefusalKind.SENDER_EXPIRED: Words(400, "Sender Name is expierd", 14),
+    RefusalKind.RECIPIENTS_TOO_MANY: Words(400, "The number of recipients is greater than 1000", 15),
+    RefusalKind.RECIPIENT_MISSING: Words(400, _NUMBERS, 15),
+    RefusalKind.RECIPIENT_INVALID: Words(400, _NUMBERS, 15),
+    RefusalKind.CONTENT_MISSING: Words(400, "Message text is not specified", 17),
+    RefusalKind.CONTENT_INVALID: Words(400, "", 17),
+    RefusalKind.SCHEDULE_DATE_INVALID: Words(400, "scheduledDatetime is not valid", 17),
+    RefusalKind.SCHEDULE_TIME_INVALID: Words(400, "scheduledDatetime is not valid", 17),
+    RefusalKind.SCHEDULE_PAST: Words(400, "scheduledDatetime is in the past", 17),
+    RefusalKind.SUPPRESSED: Words(400, _STOPPED, 101),
+    RefusalKind.NO_OPT_IN: Words(400, _STOPPED, 101),
+    RefusalKind.QUIET_HOURS: Words(400, _STOPPED, 101),
+    RefusalKind.NO_ROUTE: Words(400, _STOPPED, 101),
+    RefusalKind.NO_PRICE: Words(400, _STOPPED, 101),
+    RefusalKind.IDEMPOTENCY_CONFLICT: Words(400, "smsId was used before with another message", 101),
+    RefusalKind.OTP_LIMIT: Words(400, _STOPPED, 101),
+    RefusalKind.RATE_LIMIT: Words(400, _AGAIN, 101),
+    RefusalKind.BALANCE_ZERO: Words(400, "Your balance is 0", 2),
+    RefusalKind.BALANCE_SHORT: Words(400, "Your balance is not enough", 3),
+    RefusalKind.SPEND_CAP: Words(400, _STOPPED, 101),
+    RefusalKind.STORE_AWAY: Words(400, _AGAIN, 101),
+}
+"""The words for every kind, and by their order which of several refusals the caller hears: gates before content before money.
+
+Kinds for which the provider has no words: "please try again" only where the same request may soon be accepted, since it
+is the one text that clients retry by themselves.
+"""
+
+_RANK = {kind: rank for rank, kind in enumerate(REFUSALS)}
+
+_FAILURES = {
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "The request is too large",
+    500: _AGAIN,
+}
+
+
+def first_of(refusals: Sequence[Refusal]) -> Refusal:
+    """The one of several refusals that the caller hears."""
+    return min(refusals, key=lambda refusal: _RANK[refusal.kind])
+
+
+def marks_of(refusal: Refusal) -> list[tuple[bytes, bytes]]:
+    """Headers that tell the true kind, where the provider's words are coarser."""
+    marks = [(b"x-berid-code", refusal.kind.value.encode())]
+    if refusal.retry_after_s:
+        marks.append((b"retry-after", b"%d" % -(-refusal.retry_after_s // 1)))
+    return marks
+
+
+def say(status: int, message: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> Response:
+    """The REST paths' answer in words: `{"statusCode": …, "message": …}`."""
+    return Response(status, _encode({"statusCode": status, "message": message}), headers=headers)
+
+
+def sent(accepted: Accepted, rejected: Sequence[str]) -> Response:
+    """The answer to an accepted SMS; `rejected` are the numbers nothing was sent to, as the caller wrote them.
+
+    The two lists are texts in which a comma follows every number. `cost` is a number, `msgLength` the parts of the text.
+    """
+    numbers = ",".join([delivery.recipient for delivery in accepted.deliveries])
+    return Response(
+        201,
+        b'{"statusCode":201,"messageId":%d,"cost":%b,"currency":"%b","totalCount":%d,"msgLength":%d,'
+        b'"accepted":"[%b]","rejected":%b}'
+        % (
+            accepted.message_id,
+            format_micros(accepted.cost_micros).encode(),
+            (accepted.currency or CURRENCY).encode(),
+            accepted.total,
+            accepted.parts,
+            f"{numbers},".encode() if numbers else b"",
+            _encode(f"[{','.join(rejected)},]") if rejected else b'"[]"',
+        ),
+    )
+
+
+def _refuse(request: Request, refusals: Sequence[Refusal]) -> Response:
+    refusal = first_of(refusals)
+    words = REFUSALS[refusal.kind]
+    return say(words.status, words.text or refusal.detail, marks_of(refusal))
+
+
+def fail(request: Request, status: int) -> Response:
+    """What never came to a handler, or broke in it."""
+    return say(status, _FAILURES[status])
+
+
+REST = Group("taqnyat", ("/v1", "/account", "/system"), _refuse, fail)
+"""The provider's REST paths."""
