@@ -1,0 +1,91 @@
+"""What machines ask of the process: is it alive, does it take work, its figures, and the description of the API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from berid.dialects.native import problems
+from berid.dialects.native.endpoint import GROUP, Endpoint, encode
+from berid.dialects.native.openapi import document
+from berid.dialects.web import Request, Response, Route
+from berid.flow.ports import Runtime
+from berid.metrics import CONTENT_TYPE
+from berid.store.hot import HotTx, StoreAway, Verb
+
+STORE_S = 2.0
+"""How long the store may take to commit nothing before it counts as away. Load balancers ask every few seconds."""
+
+
+class Readiness(msgspec.Struct, omit_defaults=True):
+    """Whether new work is taken, and what is not as it should be.
+
+    `store` is ok or away; connectors are counted by state (a platform whose carriers are down still takes messages, and
+    keeps them); `waiting` is how much lies in memory to be sent or told. `details` are for callers on this machine only.
+    """
+
+    status: str
+    store: str
+    connectors: dict[str, int]
+    waiting: int
+    why: list[str] = []
+    details: dict[str, str] = {}
+
+
+async def _nothing(_: HotTx, items: list[None]) -> Sequence[Exception | None]:
+    return items
+
+
+NOTHING: Verb[None, None] = Verb("nothing", 0, _nothing)
+"""An empty transaction in line with all others: answered only if the hot path's store serves."""
+
+
+def routes(rt: Runtime, endpoints: Sequence[Endpoint]) -> list[Route]:
+    """The routes of this module; `endpoints` are what the API's description tells of."""
+    described = document(endpoints)
+
+    async def live(_: Request) -> Response:
+        """The loop runs: nothing else is claimed."""
+        return Response(200, b'{"status":"live"}')
+
+    async def ready(request: Request) -> Response:
+        """200 while new work is taken, else 503."""
+        found = await _readiness(rt, request)
+        return Response(200 if found.status == "ready" else 503, encode(found))
+
+    async def metrics(request: Request) -> Response:
+        """Only for callers on this machine: `metrics.enabled` opens a listener of its own for others."""
+        if not request.is_local:
+            return problems.fail(request, 404)
+        return Response(200, rt.metrics.render(), CONTENT_TYPE.encode())
+
+    async def openapi(_: Request) -> Response:
+        """The description of the API."""
+        return Response(200, described)
+
+    handlers = (("/health/live", live), ("/health/ready", ready), ("/metrics", metrics), ("/openapi.json", openapi))
+    return [Route(("GET",), path, handler, GROUP) for path, handler in handlers]
+
+
+async def _readiness(rt: Runtime, request: Request) -> Readiness:
+    why = [] if request.is_ready else ["the process is starting or stopping"]
+    try:
+        async with asyncio.timeout(STORE_S):
+            await rt.store.hot.do(NOTHING, [None])
+        store = "ok"
+    except (StoreAway, TimeoutError):
+        store = "away"
+        why.append("the store does not answer")
+    connectors: dict[str, int] = {}
+    details: dict[str, str] = {}
+    for identifier, connector in rt.connectors.items():
+        health = connector.health()
+        state = health.partition(":")[0]
+        connectors[state] = connectors.get(state, 0) + 1
+        if request.is_local:
+            settings = rt.directory.connectors.get(identifier)
+            details[settings.name if settings is not None else str(identifier)] = health
+    waiting = sum(len(lane) for lane in rt.lanes.values())
+    return Readiness("not ready" if why else "ready", store, connectors, waiting, why, details)
