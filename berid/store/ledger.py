@@ -188,8 +188,8 @@ async def unequal_messages(tx: Tx) -> AsyncIterator[MessageSums]:
     """Messages whose entries and deliveries do not say the same, one row for each wallet that is in it.
 
     One pass over both tables; the database sorts on its own disk, and only what is unequal comes here. A message that is
-    still *loading* has its money held before its deliveries are all there, so less than held is not unequal. Of a message
-    whose deliveries are no longer kept, charges and releases must make up the hold.
+    still *loading* has its money held before its deliveries are all there, so less than held is not unequal. A message
+    that is no longer kept has no deliveries either, and charges and releases make up its hold.
     """
     entry, row = ledger_entry.c, delivery.c
     kinds = (EntryKind.HOLD, EntryKind.CHARGE, EntryKind.RELEASE)
@@ -214,7 +214,7 @@ async def unequal_messages(tx: Tx) -> AsyncIterator[MessageSums]:
         .group_by(both.c.message_id, both.c.wallet_id, message.c.state)
         .having(
             case(
-                (message.c.state.is_(None), charged + released != held),
+                (message.c.state.is_(None), or_(charged + released != held, shown_held > held)),
                 else_=or_(
                     case((message.c.state == "loading", shown_held > held), else_=shown_held != held),
                     charged != shown_charged,

@@ -50,7 +50,7 @@ _SENTENCES = {
     "message_held": "{found} was held, its deliveries cost {expected}",
     "message_charged": "{found} was charged, its charged deliveries cost {expected}",
     "message_released": "{found} was released, its released deliveries cost {expected}",
-    "message_open": "{expected} was held, {found} of it charged or released, and its deliveries are gone",
+    "message_open": "{expected} was held, {found} of it charged or released, and the message is gone",
     "delivery_stuck": "a delivery of {found} has ended with its money neither charged nor released",
 }
 
@@ -180,10 +180,13 @@ async def _discrepancies(tx: Tx) -> AsyncGenerator[Discrepancy, None]:
 
 def _differences(sums: ledger.MessageSums) -> list[tuple[str, int, int]]:
     if sums.state is None:
-        return [("message_open", sums.held, sums.charged + sums.released)]
-    pairs = (
-        ("message_held", sums.deliveries_held, sums.held),
-        ("message_charged", sums.deliveries_charged, sums.charged),
-        ("message_released", sums.deliveries_released, sums.released),
-    )
+        pairs = [("message_open", sums.held, sums.charged + sums.released)]
+        if sums.deliveries_held:
+            pairs.append(("message_held", sums.deliveries_held, sums.held))
+    else:
+        pairs = [
+            ("message_held", sums.deliveries_held, sums.held),
+            ("message_charged", sums.deliveries_charged, sums.charged),
+            ("message_released", sums.deliveries_released, sums.released),
+        ]
     return [(kind, expected, found) for kind, expected, found in pairs if expected != found]
