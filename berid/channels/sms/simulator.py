@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -75,6 +76,13 @@ RETRY_AFTER_S = 1.0
 """When a deliver_sm is tried again that was refused for now, or had no room."""
 STOP_PATIENCE_S = 1.0
 """How long `stop` waits for connections to end by themselves; the far side may not be reading."""
+
+# Plain numbers for what is looked at with every message: an IntFlag makes a new member for each "&".
+_UDHI = int(EsmClass.UDHI)
+_RECEIPT = int(EsmClass.TYPE_RECEIPT)
+_RECEIPT_MASK = int(RegisteredDelivery.RECEIPT_MASK)
+_INTERMEDIATE = int(RegisteredDelivery.INTERMEDIATE)
+_USER_MESSAGE_REFERENCE = int(Tag.USER_MESSAGE_REFERENCE)
 
 _TICKS_PER_S = 100
 """Everything that is due in the same hundredth of a second is done at once, with one write for each link."""
@@ -180,7 +188,7 @@ class CarrierSettings:
     """How many deliver_sm wait for a receiver of one account; the oldest go first."""
 
 
-class Submitted(msgspec.Struct):
+class Submitted(msgspec.Struct, gc=False):
     """One submit_sm as it came in; or a data_sm, which is treated the same."""
 
     at_ms: int
@@ -190,25 +198,37 @@ class Submitted(msgspec.Struct):
     """Of the response; None as long as there is none."""
     message_id: str = ""
     """As the response writes it."""
+    number: int = 0
+    """The message id as a number."""
 
 
-class HandsetMessage(msgspec.Struct):
+class HandsetMessage(msgspec.Struct, gc=False):
     """A whole message on a handset: its parts are together."""
 
     at_ms: int
     """When the last part arrived."""
-    system_id: str
-    sender: str
-    number: str
-    parts: list[tuple[int, Content]]
-    """(data_coding, content) of each part, in order."""
-    message_ids: list[str]
-    """Of the parts, in order, as the responses wrote them."""
+    parts: tuple[Submitted, ...]
+    """In their order in the text."""
+
+    @property
+    def system_id(self) -> str:
+        """Whose message it is."""
+        return self.parts[0].system_id
+
+    @property
+    def sender(self) -> str:
+        """Whom the handset names as the sender."""
+        return self.parts[0].pdu.source_addr
+
+    @property
+    def number(self) -> str:
+        """The handset's number, as it was submitted."""
+        return self.parts[0].pdu.destination_addr
 
     @property
     def text(self) -> str:
         """What the handset shows."""
-        return "".join([texts.decode(part.body, coding, part.header) for coding, part in self.parts])
+        return "".join([_text_of(part.pdu) for part in self.parts])
 
 
 class Binds(NamedTuple):
@@ -265,17 +285,6 @@ class _Account:
         return True
 
 
-class _Taken(msgspec.Struct):
-    """A message that the carrier has taken and not yet brought to its handset."""
-
-    account: _Account
-    submitted: Submitted
-    number: int
-    """The message id as a number."""
-    mood: Mood
-    submit_digits: str
-
-
 class Carrier:
     """An SMPP server with handsets behind it. See the module's text.
 
@@ -308,9 +317,9 @@ class Carrier:
         # a letter in every hexadecimal id, so that the two forms cannot be taken for each other.
         self._last_number = (0xA << 68) | (self._clock.now_ms() << 24)
         self._last_reference = 0
-        self._digits = (0, "")
-        # What is due, by hundredth of a second: one entry in the heap for each, however much is due in it.
-        self._due: dict[int, list[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
+        # What is due, by hundredth of a second: one entry in the heap for each, however much is due in it. A
+        # message that is to arrive stands there by itself, anything else as a function with its arguments.
+        self._due: dict[int, list[Submitted | tuple[Callable[..., None], tuple[Any, ...]]]] = {}
         self._due_ticks: list[int] = []
         self._sleeping_until = 0
         self._wake = asyncio.Event()
@@ -479,7 +488,7 @@ class Carrier:
             assert account is not None
             self.counters.repeated += 1
             pdu = cast(DeliverSm, response.token)
-            self._after(RETRY_AFTER_S, self._put_back, account, [pdu])
+            self._after(RETRY_AFTER_S, (self._put_back, (account, [pdu])))
         else:
             self.counters.dropped += 1
 
@@ -511,21 +520,21 @@ class Carrier:
         self._forget_sightings(pdu, mood, sightings)
         counters.accepted += 1
         self._last_number += 1
-        submitted.message_id = _written(self._last_number, settings.id_form)
-        taken = _Taken(account, submitted, self._last_number, mood, self._date_digits(submitted.at_ms))
+        submitted.number = self._last_number
+        submitted.message_id = _written(submitted.number, settings.id_form)
         wait_s = settings.response_delay_s
         if mood.receipt_goes_first:
-            self._arrive(taken)
+            self._arrive(submitted)
             wait_s += RESPONSE_AFTER_RECEIPT_S
         else:
             after_s = settings.receipt_delay_s if mood.after_s is None else mood.after_s
-            self._at(now + wait_s + after_s, self._arrive, taken)
-            if mood.error and mood.state is MessageState.DELIVERED and _wants_intermediate(pdu):
-                self._at(now + wait_s + settings.receipt_delay_s, self._report_absence, taken)
+            self._at(now + wait_s + after_s, submitted)
+            if mood.error and mood.state is MessageState.DELIVERED and pdu.registered_delivery & _INTERMEDIATE:
+                self._at(now + wait_s + settings.receipt_delay_s, (self._report_absence, (submitted,)))
         if mood.drops_link and sightings == 0:
             link.drop()
         elif wait_s:
-            self._at(now + wait_s, self._respond, link, sequence, submitted)
+            self._at(now + wait_s, (self._respond, (link, sequence, submitted)))
         else:
             submitted.status = 0
             link.session.respond(sequence, 0, submitted.message_id)
@@ -548,51 +557,53 @@ class Carrier:
         if link.session.respond(sequence, 0, submitted.message_id):
             submitted.status = 0
 
-    def _arrive(self, taken: _Taken) -> None:
+    def _arrive(self, submitted: Submitted) -> None:
         """Bring a message to its handset, or not, and report what the submit asked for."""
-        mood = taken.mood
-        pdu = taken.submitted.pdu
-        if mood.state is None or mood.state is MessageState.DELIVERED:
+        pdu = submitted.pdu
+        mood = MOODS.get(pdu.destination_addr[-4:], PLAIN)
+        state = mood.state
+        if state is None or state is MessageState.DELIVERED:
             self.counters.arrived += 1
-            self._show(taken.submitted)
-        if mood.state is not None and _wants_receipt(pdu, mood.state):
-            error = 0 if mood.state is MessageState.DELIVERED else mood.error
+            self._show(submitted)
+        if state is not None and _wants_receipt(pdu, state):
+            error = 0 if state is MessageState.DELIVERED else mood.error
             for _ in range(mood.receipts):
-                self._report(taken, mood.state, error, int(EsmClass.TYPE_RECEIPT))
+                self._report(submitted, mood, state, error, _RECEIPT)
         if mood.reply or mood.opts_out:
             reply = mood.reply or _opt_out_word(pdu.destination_addr)
-            sender, to, system_id = pdu.destination_addr, pdu.source_addr, taken.account.system_id
-            self._after(REPLY_AFTER_S, self.send_mo, sender, to, reply, system_id)
+            arguments = (pdu.destination_addr, pdu.source_addr, reply, submitted.system_id)
+            self._after(REPLY_AFTER_S, (self.send_mo, arguments))
 
-    def _report_absence(self, taken: _Taken) -> None:
-        self._report(taken, MessageState.ENROUTE, taken.mood.error, int(EsmClass.TYPE_INTERMEDIATE))
+    def _report_absence(self, submitted: Submitted) -> None:
+        mood = MOODS[submitted.pdu.destination_addr[-4:]]
+        self._report(submitted, mood, MessageState.ENROUTE, mood.error, int(EsmClass.TYPE_INTERMEDIATE))
 
-    def _report(self, taken: _Taken, state: MessageState, error: int, esm_class: int) -> None:
+    def _report(self, submitted: Submitted, mood: Mood, state: MessageState, error: int, esm_class: int) -> None:
         """Put a receipt into the outbox. It goes from the handset's number to the sender (appendix B)."""
         settings = self.settings
-        pdu = taken.submitted.pdu
+        pdu = submitted.pdu
         form = settings.receipt_id_form
-        if taken.mood.is_other_id_form:
+        if mood.is_other_id_form:
             form = IdForm.DECIMAL if form is IdForm.HEX else IdForm.HEX
-        message_id = _written(taken.number, form)
-        tlvs = receipt.build_tlvs(message_id, state, error=error) if settings.has_tlv_receipts else {}
+        message_id = submitted.message_id if form is settings.id_form else _written(submitted.number, form)
+        tlvs = receipt.build_tlvs(message_id, state, error=error or None) if settings.has_tlv_receipts else {}
         # The sender's own reference comes back in the receipt (section 4.6.1): it names the message even to
         # a sender who never got the response.
-        reference = pdu.tlvs.get(Tag.USER_MESSAGE_REFERENCE)
+        reference = pdu.tlvs.get(_USER_MESSAGE_REFERENCE)
         if reference is not None:
-            tlvs[int(Tag.USER_MESSAGE_REFERENCE)] = reference
+            tlvs[_USER_MESSAGE_REFERENCE] = reference
         short_message = b""
         if settings.has_text_receipts:
             short_message = receipt.build(
                 message_id,
                 state,
-                submit_digits=taken.submit_digits,
-                done_digits=self._date_digits(self._clock.now_ms()),
+                submit_digits=_date_digits(submitted.at_ms // 60_000),
+                done_digits=_date_digits(self._clock.now_ms() // 60_000),
                 error=error,
             )
         self.counters.receipts += 1
         self._put(
-            taken.account,
+            self._accounts[submitted.system_id],
             DeliverSm(
                 source_addr_ton=pdu.dest_addr_ton,
                 source_addr_npi=pdu.dest_addr_npi,
@@ -608,42 +619,24 @@ class Carrier:
 
     def _show(self, submitted: Submitted) -> None:
         """Show a message on its handset, when all its parts are there."""
+        parts: tuple[Submitted, ...] = (submitted,)
         pdu = submitted.pdu
-        try:
-            content = read_content(pdu)
-        except HeaderError:
-            content = Content(pdu.content)
-        parts = [submitted]
-        contents = [(pdu.data_coding, content)]
-        if content.is_part:
-            key = (submitted.system_id, pdu.source_addr, pdu.destination_addr, content.reference, content.total)
-            have = self._half_done.setdefault(key, {})
-            have[content.number] = submitted
-            if len(have) < content.total:
-                if len(self._half_done) > _HALF_DONE:
-                    self._half_done.popitem(last=False)
-                return
-            del self._half_done[key]
-            parts = [have[number] for number in sorted(have)]
-            contents = [(part.pdu.data_coding, read_content(part.pdu)) for part in parts]
-        message = HandsetMessage(
-            self._clock.now_ms(),
-            submitted.system_id,
-            pdu.source_addr,
-            pdu.destination_addr,
-            contents,
-            [part.message_id for part in parts],
-        )
+        if pdu.tlvs or pdu.esm_class & _UDHI:
+            content = _content_of(pdu)
+            if content.is_part:
+                key = (submitted.system_id, pdu.source_addr, pdu.destination_addr, content.reference, content.total)
+                have = self._half_done.setdefault(key, {})
+                have[content.number] = submitted
+                if len(have) < content.total:
+                    if len(self._half_done) > _HALF_DONE:
+                        self._half_done.popitem(last=False)
+                    return
+                del self._half_done[key]
+                parts = tuple(have[number] for number in sorted(have))
+        message = HandsetMessage(self._clock.now_ms(), parts)
         self.messages.append(message)
         if self._on_message is not None:
             self._on_message(message)
-
-    def _date_digits(self, at_ms: int) -> str:
-        """YYMMDDhhmm in UTC. Made once a minute."""
-        minute = at_ms // 60_000
-        if minute != self._digits[0]:
-            self._digits = (minute, f"{datetime.fromtimestamp(minute * 60, UTC):%y%m%d%H%M}")
-        return self._digits[1]
 
     # Delivering to the binds
 
@@ -684,16 +677,16 @@ class Carrier:
 
     # Time
 
-    def _after(self, seconds: float, function: Callable[..., None], *arguments: object) -> None:
-        self._at(self._clock.ticks_s() + seconds, function, *arguments)
+    def _after(self, seconds: float, entry: tuple[Callable[..., None], tuple[Any, ...]]) -> None:
+        self._at(self._clock.ticks_s() + seconds, entry)
 
-    def _at(self, when: float, function: Callable[..., None], *arguments: object) -> None:
+    def _at(self, when: float, entry: Submitted | tuple[Callable[..., None], tuple[Any, ...]]) -> None:
         tick = round(when * _TICKS_PER_S)
         due = self._due.get(tick)
         if due is not None:
-            due.append((function, arguments))
+            due.append(entry)
             return
-        self._due[tick] = [(function, arguments)]
+        self._due[tick] = [entry]
         heapq.heappush(self._due_ticks, tick)
         if tick < self._sleeping_until:
             self._wake.set()
@@ -709,8 +702,12 @@ class Carrier:
                 sessions_due = ticks + _TICKS_PER_S
                 self._tick_sessions(now)
             while self._due_ticks and self._due_ticks[0] <= ticks:
-                for function, arguments in self._due.pop(heapq.heappop(self._due_ticks)):
-                    function(*arguments)
+                for entry in self._due.pop(heapq.heappop(self._due_ticks)):
+                    if isinstance(entry, Submitted):
+                        self._arrive(entry)
+                    else:
+                        function, arguments = entry
+                        function(*arguments)
             for account in self._accounts.values():
                 self._flush(account, now)
             for link in self._links:
@@ -823,16 +820,30 @@ def _written(number: int, form: IdForm) -> str:
 
 
 def _wants_receipt(pdu: SubmitSm | DataSm, state: MessageState) -> bool:
-    asked = pdu.registered_delivery & RegisteredDelivery.RECEIPT_MASK
+    asked = pdu.registered_delivery & _RECEIPT_MASK
+    if asked == RegisteredDelivery.RECEIPT:
+        return True
     if asked == RegisteredDelivery.RECEIPT_ON_FAILURE:
         return state is not MessageState.DELIVERED
-    if asked == RegisteredDelivery.RECEIPT_ON_SUCCESS:
-        return state is MessageState.DELIVERED
-    return asked == RegisteredDelivery.RECEIPT
+    return asked == RegisteredDelivery.RECEIPT_ON_SUCCESS and state is MessageState.DELIVERED
 
 
-def _wants_intermediate(pdu: SubmitSm | DataSm) -> bool:
-    return bool(pdu.registered_delivery & RegisteredDelivery.INTERMEDIATE)
+@lru_cache(maxsize=16)
+def _date_digits(minute: int) -> str:
+    """YYMMDDhhmm in UTC, of a minute since 1970."""
+    return f"{datetime.fromtimestamp(minute * 60, UTC):%y%m%d%H%M}"
+
+
+def _content_of(pdu: SubmitSm | DataSm) -> Content:
+    try:
+        return read_content(pdu)
+    except HeaderError:
+        return Content(pdu.content)
+
+
+def _text_of(pdu: SubmitSm | DataSm) -> str:
+    content = _content_of(pdu)
+    return texts.decode(content.body, pdu.data_coding, content.header)
 
 
 def _opt_out_word(number: str) -> str:

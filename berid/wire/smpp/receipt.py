@@ -211,8 +211,8 @@ def build(
 def build_tlvs(message_id: str, state: MessageState, *, error: int | None = None) -> dict[int, bytes]:
     """Return a receipt as optional parameters; `error` is a GSM network error code, None to leave it out."""
     tlvs: dict[int, bytes] = {}
-    put_text(tlvs, Tag.RECEIPTED_MESSAGE_ID, message_id)
-    put_uint(tlvs, Tag.MESSAGE_STATE, state)
+    put_text(tlvs, _RECEIPTED_MESSAGE_ID, message_id)
+    put_uint(tlvs, _MESSAGE_STATE, state)
     if error is not None:
         put_network_error(tlvs, 3, error)
     return tlvs
