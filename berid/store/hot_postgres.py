@@ -468,6 +468,45 @@ class PostgresTx:
         )
         return [tuple(row) for row in rows]
 
+    async def open_messages(self, ids: Sequence[int]) -> None:
+        """See `HotTx.open_messages`."""
+        await self.flush("message")
+        await self._fetch("UPDATE message SET state = 'open' WHERE id = ANY($1::bigint[]) AND state = 'loading'", ids)
+
+    async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int]]:
+        """See `HotTx.drop_loading`."""
+        await self.flush("message", "delivery", "ledger_entry")
+        rows = await self._fetch(
+            "WITH gone AS (DELETE FROM message WHERE id = ANY($1::bigint[]) AND state = 'loading' "
+            "RETURNING id, first_id, last_id), "
+            "lost AS (DELETE FROM delivery d USING gone g WHERE d.id BETWEEN g.first_id AND g.last_id "
+            "AND d.message_id = g.id) "
+            "SELECT l.wallet_id, l.account_id, l.amount_micros, l.message_id, l.deliveries FROM gone g JOIN ledger_entry l "
+            "ON l.id BETWEEN g.id AND $2 AND l.message_id = g.id AND l.kind = 'hold' ORDER BY l.id",
+            ids,
+            until_id,
+        )
+        self.proof = None  # it may have been one of the rows that have just gone
+        return [tuple(row) for row in rows]
+
+    async def spread(self, message_id: int, after_id: int, limit: int, now_ms: int) -> int:
+        """See `HotTx.spread`."""
+        await self.flush("message", "delivery", "job")
+        rows = await self._fetch(
+            "WITH page AS (SELECT d.id, d.connector_id, m.priority, d.account_id, d.state FROM message m JOIN delivery d "
+            "ON d.id BETWEEN greatest(m.first_id, $2::bigint + 1) AND m.last_id AND d.message_id = m.id WHERE m.id = $1 "
+            "ORDER BY d.id LIMIT $3), "
+            "made AS (INSERT INTO job (id, kind, lane, priority, account_id, due_ms) "
+            "SELECT id, 'dispatch', 'c' || connector_id, priority, account_id, $4::bigint FROM page "
+            "WHERE state IN ('queued', 'scheduled') ON CONFLICT (id) DO NOTHING) "
+            "SELECT coalesce(max(id), 0) FROM page",
+            message_id,
+            after_id,
+            limit,
+            now_ms,
+        )
+        return int(rows[0][0])
+
     async def _flush_money(self) -> None:
         if not self._money:
             return

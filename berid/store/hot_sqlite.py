@@ -380,9 +380,9 @@ class SqliteTx:
         """See `HotTx.spread`."""
         rows = self._connection.execute(
             "SELECT d.id, d.connector_id, m.priority, d.account_id, d.state FROM message m JOIN delivery d "
-            "ON d.id BETWEEN m.first_id AND m.last_id AND d.message_id = m.id WHERE m.id = ? AND d.id > ? "
+            "ON d.id BETWEEN max(m.first_id, ? + 1) AND m.last_id AND d.message_id = m.id WHERE m.id = ? "
             "ORDER BY d.id LIMIT ?",
-            (message_id, after_id, limit),
+            (after_id, message_id, limit),
         ).fetchall()
         self._connection.executemany(
             "INSERT OR IGNORE INTO job (id, kind, lane, priority, account_id, due_ms, lease_until_ms, slot, attempts) "

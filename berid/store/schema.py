@@ -53,7 +53,7 @@ async def migrate(url: str) -> list[str]:
             # Whoever may read the file may read every message: it is the owner's alone from its first byte.
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     applied: list[str] = []
-    async with _connected(url) as connection:
+    async with connected(url) as connection:
         if connection.dialect.name == "sqlite":
             await connection.execution_options(berid_write=True)
         async with connection.begin():
@@ -68,10 +68,10 @@ async def check(url: str) -> None:
     needed = newest_step()
     if url.startswith("sqlite") and not sqlite_path(url).exists():
         raise SchemaOutdated("", needed, is_newer=False)  # connecting would make the file
-    async with _connected(url) as connection:
+    async with connected(url) as connection:
         found = await connection.run_sync(current_step)
     if found != needed:
-        raise SchemaOutdated(found, needed, is_newer=bool(found) and found not in _known_steps())
+        raise SchemaOutdated(found, needed, is_newer=bool(found) and found not in known_steps())
 
 
 def newest_step() -> str:
@@ -89,7 +89,7 @@ def current_step(connection: Connection) -> str:
 def _upgrade(connection: Connection, applied: list[str]) -> None:
     """Run the steps on a connection whose transaction the caller opened and ends."""
     found = current_step(connection)
-    if found and found not in _known_steps():
+    if found and found not in known_steps():
         raise SchemaOutdated(found, newest_step(), is_newer=True)
     config = _config()
     config.attributes["connection"] = connection
@@ -116,13 +116,14 @@ def _script() -> ScriptDirectory:
     return ScriptDirectory.from_config(_config())
 
 
-def _known_steps() -> set[str]:
+def known_steps() -> set[str]:
+    """The numbers of all steps that this program has."""
     return {step.revision for step in _script().walk_revisions()}
 
 
 @asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[AsyncConnection]:
-    """A connection of its own, without pool or store."""
+async def connected(url: str) -> AsyncIterator[AsyncConnection]:
+    """A connection of its own, for use without a store. Raises `StoreAway`."""
     engine = make_engine(url)
     try:
         try:

@@ -14,6 +14,7 @@ import pytest
 from berid.base.clock import SystemClock
 from berid.store import hot_postgres, hot_sqlite, sqlite_path
 from berid.store.hot import (
+    HOT_COLUMNS,
     HotDriver,
     HotStore,
     HotTx,
@@ -80,16 +81,18 @@ INSERTED = [
 
 async def test_inserted_rows_are_read_back_as_they_were(driver: HotDriver, hot_url: str) -> None:
     await put(driver, "message", *INSERTED)
-    found = await ask(hot_url, f"SELECT {', '.join(hot_sqlite.HOT_COLUMNS['message'])} FROM message ORDER BY id")
+    found = await ask(hot_url, f"SELECT {', '.join(HOT_COLUMNS['message'])} FROM message ORDER BY id")
     assert found == INSERTED
 
 
-@pytest.mark.parametrize("table", sorted(hot_sqlite.HOT_COLUMNS))
-async def test_every_hot_table_takes_rows(driver: HotDriver, hot_url: str, table: str) -> None:
-    first = row(table)
-    await put(driver, table, first)
-    columns = ", ".join(f'"{column}"' for column in hot_sqlite.HOT_COLUMNS[table])
-    assert await ask(hot_url, f"SELECT {columns} FROM {table}") == [first]
+async def test_every_hot_table_takes_rows(driver: HotDriver, hot_url: str) -> None:
+    rows = {table: row(table) for table in HOT_COLUMNS}
+    async with committed(driver) as tx:
+        for table, one in rows.items():
+            await tx.insert(table, [one])
+    for table, one in rows.items():
+        columns = ", ".join(f'"{column}"' for column in HOT_COLUMNS[table])
+        assert await ask(hot_url, f"SELECT {columns} FROM {table}") == [one]
 
 
 async def test_no_rows_are_no_work(driver: HotDriver, hot_url: str) -> None:
@@ -111,6 +114,8 @@ async def test_no_rows_are_no_work(driver: HotDriver, hot_url: str) -> None:
         assert await tx.take_parked(1, []) == []
         assert await tx.outgoing([]) == []
         assert await tx.callbacks([]) == []
+        assert await tx.drop_loading([], 1) == []
+        await tx.open_messages([])
         assert await tx.lease("c1", 1, 0, NOW_MS, NOW_MS + 1, 0, -1) == []
 
 
@@ -346,6 +351,70 @@ async def test_callbacks_are_given_in_the_order_asked(driver: HotDriver) -> None
     await put(driver, "callback", *rows)
     async with committed(driver) as tx:
         assert await tx.callbacks([92, 91, 5]) == [(92, 2, 1, "e", "p92", 4), (91, 2, 1, "e", "p91", 4)]
+
+
+# Requests that are loaded page by page.
+
+
+async def test_only_loading_messages_are_opened(driver: HotDriver, hot_url: str) -> None:
+    states = {1: "loading", 2: "cancelled", 3: "loading"}
+    await put(driver, "message", *(row("message", id=number, state=state) for number, state in states.items()))
+    async with committed(driver) as tx:
+        await tx.open_messages([1, 2, 99])
+    assert await ask(hot_url, "SELECT id, state FROM message ORDER BY id") == [
+        (1, "open"),
+        (2, "cancelled"),
+        (3, "loading"),
+    ]
+
+
+async def test_dropped_loading_message_leaves_nothing_and_names_its_holds(driver: HotDriver, hot_url: str) -> None:
+    await put_message(
+        driver, 10, [row("delivery", id=11, message_id=10), row("delivery", id=14, message_id=10)], state="loading"
+    )
+    await put_message(driver, 12, [row("delivery", id=13, message_id=12)], state="open")
+    hold = {"wallet_id": 5, "account_id": 7, "message_id": 10}
+    await put(
+        driver,
+        "ledger_entry",
+        row("ledger_entry", id=15, kind="hold", amount_micros=30, deliveries=2, **hold),
+        row("ledger_entry", id=16, kind="adjust", amount_micros=1, **hold),
+        row("ledger_entry", id=17, kind="hold", amount_micros=2, wallet_id=5, message_id=12),
+        row("ledger_entry", id=900, kind="hold", amount_micros=4, **hold),
+    )
+    async with committed(driver) as tx:
+        assert await tx.drop_loading([10, 12, 99], 500) == [(5, 7, 30, 10, 2)]
+        assert await tx.drop_loading([10], 500) == []
+    assert await ask(hot_url, "SELECT id FROM message") == [(12,)]
+    assert await ask(hot_url, "SELECT id FROM delivery") == [(13,)]
+
+
+async def test_spreading_makes_the_jobs_of_waiting_deliveries_page_by_page(driver: HotDriver, hot_url: str) -> None:
+    states = {21: "queued", 22: "cancelled", 24: "scheduled", 25: "queued", 26: "queued"}
+    deliveries = [
+        row("delivery", id=number, message_id=20, account_id=7, state=state, connector_id=number % 2)
+        for number, state in states.items()
+    ]
+    await put_message(driver, 20, deliveries, priority=2)
+    await put_message(driver, 30, [row("delivery", id=23, message_id=30)])
+    await put(driver, "job", row("job", id=25, kind="resolve", lane="clock"))
+    seen = [0]
+    while True:
+        async with committed(driver) as tx:
+            last = await tx.spread(20, seen[-1], 2, NOW_MS)
+        if not last:
+            break
+        seen.append(last)
+    assert seen == [0, 22, 25, 26]
+    found = await ask(
+        hot_url, "SELECT id, kind, lane, priority, account_id, due_ms, lease_until_ms FROM job ORDER BY id"
+    )
+    assert found == [
+        (21, "dispatch", "c1", 2, 7, NOW_MS, 0),
+        (24, "dispatch", "c0", 2, 7, NOW_MS, 0),
+        (25, "resolve", "clock", 1, 1, 0, 0),
+        (26, "dispatch", "c0", 2, 7, NOW_MS, 0),
+    ]
 
 
 # Leases.
@@ -1071,6 +1140,9 @@ async def test_no_hot_statement_reads_a_whole_table(server_url: str) -> None:
             await tx.jobs_again([("dispatch", "c1", 0, 0, number) for number in few])
             await tx.jobs_bury([(1, "why", number) for number in few])
             await tx.jobs_done(few)
+            assert await tx.spread(start + 1, 0, 10, NOW_MS) == start + 1
+            await tx.open_messages(few)
+            await tx.drop_loading(few, start + 1_000)
             assert len(await tx.outgoing(few)) == 20
             assert len(await tx.callbacks(few)) == 20
     await driver.close()  # its counters are told when it leaves
