@@ -17,6 +17,7 @@ What it holds outlives `stop` and comes back with the next `start`; a new object
 
 import asyncio
 import heapq
+import logging
 import ssl
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
@@ -49,12 +50,14 @@ from berid.wire.smpp.pdu import (
     BindTransmitterResp,
     DataSm,
     DeliverSm,
+    EncodeError,
     SubmitSm,
     put_uint,
 )
 from berid.wire.smpp.receipt import IdForm
 from berid.wire.smpp.session import (
     Closed,
+    CloseReason,
     Event,
     Request,
     Response,
@@ -67,6 +70,8 @@ from berid.wire.smpp.session import (
     WrongState,
 )
 from berid.wire.smpp.udh import Content, HeaderError, read_content
+
+_log = logging.getLogger(__name__)
 
 REPLY_AFTER_S = 0.5
 """How long after delivery the owner of a handset answers (moods 0007 and 0008)."""
@@ -258,7 +263,7 @@ class Counters:
     repeated: int = 0
     """deliver_sm put back to be delivered again."""
     dropped: int = 0
-    """deliver_sm given up: refused for good, or too many waiting."""
+    """deliver_sm given up: refused for good, too many waiting, or an address too long for it."""
 
 
 class _Account:
@@ -329,6 +334,7 @@ class Carrier:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         """Listen; `port` 0 takes a free one, which is then in `self.port`. Raises OSError if it is taken."""
+        assert self._server is None, "started already"
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Link(self), host, port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -449,8 +455,10 @@ class Carrier:
                 self._put_back(link.account, [cast(DeliverSm, token)])
             elif kind is Closed:
                 link.write()
-                link.transport.close()
-                return
+                if cast(Closed, event).reason is CloseReason.SILENT:
+                    link.drop()  # nobody would read what close() first tries to write
+                else:
+                    link.transport.close()
         if link.account is not None:
             self._flush(link.account, now)
         link.write()
@@ -672,7 +680,10 @@ class Carrier:
                 continue
             for _ in range(min(session.room, len(outbox))):
                 pdu = outbox.popleft()
-                session.submit(pdu, now, pdu)
+                try:
+                    session.submit(pdu, now, pdu)
+                except EncodeError:  # a receipt for a data_sm, whose addresses may be longer than deliver_sm's
+                    self.counters.dropped += 1
             link.write()
 
     # Time
@@ -693,6 +704,13 @@ class Carrier:
 
     async def _run_timers(self) -> None:
         """Do what is due, hundredth by hundredth, and once a second let every session see to its time-outs."""
+        try:
+            await self._run_timers_for_ever()
+        except Exception:
+            _log.exception("the fake carrier has stopped delivering")
+            raise
+
+    async def _run_timers_for_ever(self) -> None:
         sessions_due = 0
         while True:
             self._wake.clear()

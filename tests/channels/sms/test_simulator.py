@@ -62,13 +62,18 @@ class ManualClock:
         try:
             await sleeper[1]
         finally:
-            self.sleepers.remove(sleeper)
+            if sleeper in self.sleepers:
+                self.sleepers.remove(sleeper)
 
     def advance(self, seconds: float) -> None:
         self.now_s += seconds
-        for wake_at, future in self.sleepers:
-            if wake_at <= self.now_s and not future.done():
-                future.set_result(None)
+        for sleeper in [sleeper for sleeper in self.sleepers if sleeper[0] <= self.now_s]:
+            self.sleepers.remove(sleeper)
+            if not sleeper[1].done():
+                sleeper[1].set_result(None)
+
+    def has_sleeper(self) -> bool:
+        return any(not future.done() for _, future in self.sleepers)
 
 
 class Client(asyncio.Protocol):
@@ -168,9 +173,15 @@ class Scene:
         return client
 
     async def pass_time(self, seconds: float) -> None:
-        """Let the carrier's clock go on, when everything that it was sent has been taken."""
-        await self.carrier.until(lambda: self.clock.sleepers)
-        self.clock.advance(seconds)
+        """Let the carrier's clock go on, and wait until the carrier has done what was due."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self.carrier_sleeps()
+            self.clock.advance(seconds)
+            await self.carrier_sleeps()
+
+    async def carrier_sleeps(self) -> None:
+        while not self.clock.has_sleeper():
+            await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -817,6 +828,28 @@ async def test_what_is_refused_for_now_comes_again_and_what_is_refused_for_good_
     assert len(client.delivered) == 2
 
 
+async def test_a_receipt_that_no_deliver_sm_can_carry_is_given_up_and_others_come(scene: Scene) -> None:
+    client = await scene.connect()
+    await client.ask(DataSm(destination_addr="9" * 60, source_addr="BERID", registered_delivery=1))
+    message_id = id_of(await client.ask(submit()))
+    await scene.pass_time(0.2)
+    await client.until(client.receipts)
+    assert [told.message_id for told in client.receipts()] == [message_id]
+    assert scene.carrier.counters.dropped == 1
+
+
+async def test_a_silent_link_is_dropped_and_what_it_had_goes_to_another(scene: Scene) -> None:
+    client = await scene.connect()
+    client.transport.pause_reading()
+    scene.carrier.send_mo(NUMBER, "5500", "hello")
+    for _ in range(3):
+        await scene.pass_time(31)
+    await scene.carrier.until(lambda: not scene.carrier.binds["berid"].now)
+    other = await scene.connect()
+    await other.until(other.texts)
+    assert other.texts() == ["hello"]
+
+
 async def test_no_link_gets_more_than_its_window_and_links_share_the_work() -> None:
     async with scene_of(CarrierSettings(window=3)) as scene:
         clients = [await scene.connect() for _ in range(2)]
@@ -857,6 +890,34 @@ async def test_a_carrier_that_stops_unbinds(scene: Scene) -> None:
     assert [type(event) for event in events] == [Closed]
 
 
+async def test_a_stop_does_not_wait_for_a_client_that_does_not_read(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulator, "STOP_PATIENCE_S", 0.01)
+    await stuck_client(scene)
+    async with asyncio.timeout(PATIENCE_S):
+        await scene.carrier.stop()
+    assert scene.carrier.binds["berid"].now == 0
+
+
+async def test_a_fault_in_what_watches_the_handsets_is_told_and_not_swallowed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(message: HandsetMessage) -> None:
+        raise RuntimeError("no screen")
+
+    scene = Scene()
+    scene.carrier = Carrier(clock=scene.clock, on_message=fail)
+    await scene.carrier.start()
+    client = await scene.connect()
+    await client.ask(submit())
+    await scene.carrier_sleeps()
+    scene.clock.advance(0.2)
+    with pytest.raises(RuntimeError, match="no screen"):
+        await scene.carrier.stop()
+    assert "the fake carrier has stopped delivering" in caplog.text
+
+
 async def test_stopping_twice_or_before_the_start_does_nothing() -> None:
     carrier = Carrier()
     await carrier.stop()
@@ -893,7 +954,8 @@ async def test_a_connection_that_never_binds_is_closed(scene: Scene) -> None:
     await writer.wait_closed()
 
 
-async def test_a_client_that_does_not_read_is_not_read_from_until_it_reads(scene: Scene) -> None:
+async def stuck_client(scene: Scene) -> Client:
+    """A client that submits 60,000 messages and reads no answer, so that the carrier cannot write."""
     client = await scene.connect(window=60_000)
     (link,) = scene.carrier._links
     link.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
@@ -902,6 +964,11 @@ async def test_a_client_that_does_not_read_is_not_read_from_until_it_reads(scene
         client.session.submit(submit(registered_delivery=0), 0.0)
     client.write()
     await scene.carrier.until(lambda: link.is_paused)
+    return client
+
+
+async def test_a_client_that_does_not_read_is_not_read_from_until_it_reads(scene: Scene) -> None:
+    client = await stuck_client(scene)
     assert scene.carrier.counters.accepted < 60_000
     client.transport.resume_reading()
     await scene.carrier.until(lambda: scene.carrier.counters.accepted == 60_000)
