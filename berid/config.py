@@ -137,6 +137,7 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
     ] = "resend"
     uncertain_transactional: Annotated[UncertainPolicy, setting("The same for transactional messages.")] = "wait"
     uncertain_bulk: Annotated[UncertainPolicy, setting("The same for bulk messages.")] = "wait"
+    otp_sender: Annotated[str, setting("The sender of one-time passwords whose caller names none.")] = "Berid"
 
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,6 +65,10 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Most that may be held in one day of the account's time zone, in micros of each wallet; 0 means no cap."""
     returns_code: bool = True
     """Whether compatible OTP calls return the code to the caller, as their contract says."""
+    otp_prefix_per_minute: int = 0
+    """Codes into one block of numbers in a minute; 0 means the platform's own limit."""
+    otp_country_per_minute: int = 0
+    otp_address_per_minute: int = 0
     sms_id_is_key: bool = False
     """Whether Taqnyat's `smsId` is an idempotency key."""
     lenient_numbers: bool = False
