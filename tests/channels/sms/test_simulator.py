@@ -954,13 +954,17 @@ async def test_a_connection_that_never_binds_is_closed(scene: Scene) -> None:
     await writer.wait_closed()
 
 
+STUCK = 15_000
+"""Submits whose responses, some 36 octets each, are more than the buffers between the two ends hold."""
+
+
 async def stuck_client(scene: Scene) -> Client:
-    """A client that submits 60,000 messages and reads no answer, so that the carrier cannot write."""
-    client = await scene.connect(window=60_000)
+    """A client that submits many messages and reads no answer, so that the carrier cannot write."""
+    client = await scene.connect(window=STUCK)
     (link,) = scene.carrier._links
     link.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
     client.transport.pause_reading()
-    for _ in range(60_000):
+    for _ in range(STUCK):
         client.session.submit(submit(registered_delivery=0), 0.0)
     client.write()
     await scene.carrier.until(lambda: link.is_paused)
@@ -969,10 +973,10 @@ async def stuck_client(scene: Scene) -> Client:
 
 async def test_a_client_that_does_not_read_is_not_read_from_until_it_reads(scene: Scene) -> None:
     client = await stuck_client(scene)
-    assert scene.carrier.counters.accepted < 60_000
+    assert scene.carrier.counters.accepted < STUCK
     client.transport.resume_reading()
-    await scene.carrier.until(lambda: scene.carrier.counters.accepted == 60_000)
-    await client.until(lambda: len(client.responses) == 60_001)
+    await scene.carrier.until(lambda: scene.carrier.counters.accepted == STUCK)
+    await client.until(lambda: len(client.responses) == STUCK + 1)
 
 
 async def test_ten_thousand_messages_each_have_one_response_and_one_receipt() -> None:
