@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import smpplib.client
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -929,6 +930,49 @@ async def test_stopping_twice_or_before_the_start_does_nothing() -> None:
 async def test_waiting_for_what_never_comes_ends(scene: Scene) -> None:
     with pytest.raises(TimeoutError):
         await scene.carrier.until(lambda: False, 0.01)
+
+
+# A client that is not ours
+
+
+async def test_a_client_made_by_others_binds_submits_and_gets_its_receipt() -> None:
+    carrier = Carrier(CarrierSettings(accounts={"berid": "secret"}, receipt_delay_s=0.0))
+    await carrier.start()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            answered, delivered = await asyncio.to_thread(talk_with_smpplib, carrier.port)
+    finally:
+        await carrier.stop()
+    (message_id,) = answered
+    (text,) = delivered
+    assert text.startswith(f"id:{message_id} sub:001 dlvrd:001 ".encode())
+    assert [message.text for message in carrier.messages_to(NUMBER)] == ["hello"]
+    assert carrier.counters.answered == 1
+
+
+def talk_with_smpplib(port: int) -> tuple[list[str], list[bytes]]:
+    """One message from bind to unbind. Returns the ids that submits were answered with and the receipts' texts."""
+    answered: list[str] = []
+    delivered: list[bytes] = []
+    client = smpplib.client.Client("127.0.0.1", port, timeout=PATIENCE_S, allow_unknown_opt_params=True)
+    client.set_message_sent_handler(lambda pdu: answered.append(pdu.message_id.decode()))
+    client.set_message_received_handler(lambda pdu: delivered.append(pdu.short_message))
+    client.connect()
+    client.bind_transceiver(system_id="berid", password="secret")
+    client.send_message(
+        source_addr_ton=5,
+        source_addr="BERID",
+        dest_addr_ton=1,
+        dest_addr_npi=1,
+        destination_addr=NUMBER,
+        short_message=b"hello",
+        registered_delivery=True,
+    )
+    while not (answered and delivered):
+        client.read_once()
+    client.unbind()
+    client.disconnect()
+    return answered, delivered
 
 
 # Hostile clients, and speed
