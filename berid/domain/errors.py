@@ -6,8 +6,9 @@ has no answer in some dialect, so there is no catch-all to hide a new one in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 
 class RefusalKind(Enum):
@@ -67,8 +68,7 @@ class RefusalKind(Enum):
     """The store did not answer; nothing was accepted and the same request may be sent again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """One reason not to accept. `detail` is a sentence for the caller; it never holds a secret, a code or a body."""
 
     kind: RefusalKind

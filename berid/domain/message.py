@@ -1,10 +1,15 @@
-"""A message on its way: what is asked for, what becomes of it, and which state may follow which."""
+"""A message on its way: what is asked for, what becomes of it, and which state may follow which.
+
+The values here are msgspec Structs, frozen like the rest of the domain's: several are made for every message, and a
+frozen dataclass costs ten times as much to make (docs/decisions/0002-values-on-the-path-are-structs.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
+
+import msgspec
 
 from berid.domain.errors import Refusal
 
@@ -109,8 +114,7 @@ class ChargeOn(StrEnum):
     DELIVERED = "delivered"
 
 
-@dataclass(frozen=True, slots=True)
-class RawPart:
+class RawPart(msgspec.Struct, frozen=True):
     """One part of a text that a customer has split himself (SMPP with a user data header): carried as it is."""
 
     udh: bytes
@@ -118,13 +122,12 @@ class RawPart:
     data_coding: int
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """What is to be said.
 
     `policy` says how a text may be written as SMS: `auto` (GSM if it fits, else UCS-2), `turkish` (Turkish tables
-    permitted), `plain` (Turkish letters folded on request), `ucs2`. `raw` replaces `text` for a part split by the customer.
-    `is_secret` texts are sealed while queued and erased at the final state.
+    permitted), `plain` (Turkish letters folded on request), `ucs2`. `raw` replaces `text` for a part split by the
+    customer. `is_secret` texts are sealed while queued and erased at the final state.
     """
 
     text: str
@@ -133,14 +136,13 @@ class Content:
     is_secret: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(msgspec.Struct, frozen=True):
     """What a caller asks for, in our words, not yet accepted.
 
     `recipients` are as the dialect normalised them; `rejected` are those that it could not read as a number.
-    `due_ms` is None for now. `valid_s` None means the default of the category. `idempotency` is (key, hash of the body).
-    `allows_partial`: a request with some refused recipients is still accepted for the others, as the dialect's contract
-    says; otherwise one refused recipient refuses all.
+    `due_ms` is None for now. `valid_s` None means the default of the category. `idempotency` is (key, hash of the
+    body). `allows_partial`: a request with some refused recipients is still accepted for the others, as the
+    dialect's contract says; otherwise one refused recipient refuses all.
     """
 
     channel: str
@@ -159,20 +161,18 @@ class Submission:
     needs_sender: bool = True
     billing: str = ""
     """Name of the channel's way of counting units; empty is the exact one. TurkeySMS counts commercially."""
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = {}
     """Small things a dialect wants to see again when it reports: kept with the message, never interpreted here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """One delivery as the channel prepared it, before price and route: `units` are what is billed."""
 
     recipient: str
     units: int
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedDelivery:
+class AcceptedDelivery(msgspec.Struct, frozen=True):
     """One delivery of an accepted message."""
 
     id: int
@@ -181,8 +181,7 @@ class AcceptedDelivery:
     price_micros: int
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """The yes. Given only when message, deliveries, ledger entries and jobs are on disk.
 
     `deliveries` holds all for a message that was accepted in one commit; for a larger one the first and the last.
@@ -205,8 +204,7 @@ class Accepted:
     is_replay: bool = False
 
 
-@dataclass(slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct):
     """One delivery handed to a connector, with all it needs to send it; the store is not asked again on the way."""
 
     delivery_id: int
@@ -226,16 +224,14 @@ class Outgoing:
     dialect: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """The carrier's yes: its ids, one per part, as it gave them and as the route's rule matches them."""
 
     carrier_ids: tuple[str, ...]
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryReport:
+class DeliveryReport(msgspec.Struct, frozen=True):
     """What a carrier says of a delivery, in our words, with the raw words kept.
 
     `key` matches the carrier id by the route's rule; `recipient` helps to find a delivery whose submit got no answer.

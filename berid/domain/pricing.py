@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from berid.domain.message import ChargeOn
 
 
@@ -23,8 +25,7 @@ class PriceRow:
     until_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(msgspec.Struct, frozen=True):
     """The price of one unit, and the rule that gave it."""
 
     price_list_id: int

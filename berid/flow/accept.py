@@ -8,7 +8,7 @@ returns, all of that is on disk.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ from berid.domain.message import (
 )
 from berid.domain.pricing import Quote, quote
 from berid.domain.routing import Route, choose
+from berid.domain.rules import QUIET
 from berid.flow.ports import Prepared, Runtime
 from berid.store.hot import HotTx, Verb
 
@@ -52,6 +53,8 @@ class _Line:
     route: Route
     connector_id: int
     currency: str
+    held_until_ms: int = 0
+    """When the rules of its country let it go; 0 if they do not hold it."""
 
 
 @dataclass(slots=True)
@@ -182,6 +185,14 @@ def _price(
     routes: dict[str | None, Route | None] = {}
     allowed: dict[str | None, Refusal | None] = {}
     has_prefixes = any(route.prefixes for route in directory.routes)
+    gate = directory.gate(
+        account.id,
+        submission.channel,
+        submission.category,
+        submission.sender,
+        prepared.parts,
+        submission.due_ms or now_ms,
+    )
     for draft in prepared.drafts:
         number = draft.recipient
         country = country_of(number)
@@ -190,6 +201,10 @@ def _price(
         refusal = allowed[country]
         if refusal is not None:
             turned_away.append((number, refusal))
+            continue
+        verdict = gate.judge(number, country) if gate is not None else 0
+        if isinstance(verdict, Refusal):
+            turned_away.append((number, verdict))
             continue
         if has_prefixes or country not in routes:
             routes[country] = choose(directory.routes, mode, submission.channel, number, country, category, account.id)
@@ -204,12 +219,19 @@ def _price(
         if price is None or wallet_id is None:
             turned_away.append((number, Refusal(RefusalKind.NO_PRICE, f"no price is set for {country}", "recipients")))
             continue
-        lines.append(_line(rt, draft.recipient, draft.units, country, price, wallet_id, route))
+        lines.append(_line(rt, draft.recipient, draft.units, country, price, wallet_id, route, verdict))
     return lines, turned_away
 
 
 def _line(
-    rt: Runtime, recipient: str, units: int, country: str | None, price: Quote, wallet_id: int, route: Route
+    rt: Runtime,
+    recipient: str,
+    units: int,
+    country: str | None,
+    price: Quote,
+    wallet_id: int,
+    route: Route,
+    held_until_ms: int,
 ) -> _Line:
     return _Line(
         recipient,
@@ -221,6 +243,7 @@ def _line(
         route,
         best_connector(rt, route, 0),
         price.currency,
+        held_until_ms,
     )
 
 
@@ -367,7 +390,7 @@ def replay(stored: tuple[str, str], body_hash: str) -> Accepted | Exception:
         return Refused(
             Refusal(RefusalKind.IDEMPOTENCY_CONFLICT, "this idempotency key was used with another request", "key")
         )
-    return replace(msgspec.json.decode(stored[1], type=Accepted), is_replay=True)
+    return msgspec.structs.replace(msgspec.json.decode(stored[1], type=Accepted), is_replay=True)
 
 
 def why_short(order: Order, balances: dict[int, tuple[int, int]], left: dict[int, int]) -> Refusal | None:
@@ -382,6 +405,9 @@ def why_short(order: Order, balances: dict[int, tuple[int, int]], left: dict[int
 
 def accepted_of(order: Order, left: dict[int, int]) -> Accepted:
     lines = order.lines
+    state, due_ms = (State.SCHEDULED if order.due_ms else State.QUEUED), order.due_ms
+    if lines and lines[0].held_until_ms and all(line.held_until_ms for line in lines):
+        state, due_ms = State.HELD, min(line.held_until_ms for line in lines)
     return Accepted(
         message_id=order.message_id,
         deliveries=[
@@ -395,8 +421,8 @@ def accepted_of(order: Order, left: dict[int, int]) -> Accepted:
         currency=order.currency,
         balance_micros=left[lines[0].wallet_id] if lines else 0,
         refused=order.refused,
-        state=State.SCHEDULED if order.due_ms else State.QUEUED,
-        due_ms=order.due_ms or None,
+        state=state,
+        due_ms=due_ms or None,
         created_ms=order.now_ms,
     )
 
@@ -436,20 +462,32 @@ def message_row(order: Order, state: str) -> tuple[Any, ...]:
         refused,
         order.now_ms,
         order.due_ms,
-        order.expires_ms,
+        order.expires_ms + _longest_hold_ms(order),
     )
 
 
+def _longest_hold_ms(order: Order) -> int:
+    """How long the rules hold the last of the deliveries beyond its time."""
+    if order.submission.category is not Category.PROMOTIONAL:
+        return 0
+    return max((_hold_ms(order, line) for line in order.lines), default=0)
+
+
+def _hold_ms(order: Order, line: _Line) -> int:
+    return line.held_until_ms - (order.due_ms or order.now_ms) if line.held_until_ms else 0
+
+
 def delivery_row(order: Order, delivery_id: int, line: _Line) -> tuple[Any, ...]:
-    """The row of table `delivery`, in the order of `HOT_COLUMNS`."""
+    """The row of table `delivery`, in the order of `HOT_COLUMNS`. The validity of what is held counts from its release."""
+    is_held = line.held_until_ms > 0
     return (
         delivery_id,
         order.message_id,
         order.caller.account.id,
         line.recipient,
         line.country,
-        "scheduled" if order.due_ms else "queued",
-        "",
+        "held" if is_held else "scheduled" if order.due_ms else "queued",
+        QUIET if is_held else "",
         line.units,
         line.price_micros,
         line.wallet_id,
@@ -462,7 +500,7 @@ def delivery_row(order: Order, delivery_id: int, line: _Line) -> tuple[Any, ...]
         "",
         0,
         0,
-        order.expires_ms,
+        order.expires_ms + _hold_ms(order, line) if is_held else order.expires_ms,
     )
 
 
@@ -496,7 +534,8 @@ def _rows(
     rt, priority, account_id = order.rt, int(order.priority), order.caller.account.id
     by_lane: dict[int, int] = {}
     for line in order.lines:
-        by_lane[line.connector_id] = by_lane.get(line.connector_id, 0) + 1
+        if not line.held_until_ms:
+            by_lane[line.connector_id] = by_lane.get(line.connector_id, 0) + 1
     leased: set[int] = set()
     if not order.due_ms:
         for connector_id, count in by_lane.items():
@@ -507,7 +546,7 @@ def _rows(
     until_ms = order.now_ms + LEASE_MS
     for delivery_id, line in zip(order.ids, order.lines, strict=True):
         deliveries.append(delivery_row(order, delivery_id, line))
-        is_leased = line.connector_id in leased
+        is_leased = line.connector_id in leased and not line.held_until_ms
         jobs.append(
             (
                 delivery_id,
@@ -515,7 +554,7 @@ def _rows(
                 f"c{line.connector_id}",
                 priority,
                 account_id,
-                order.due_ms or order.now_ms,
+                line.held_until_ms or order.due_ms or order.now_ms,
                 until_ms if is_leased else 0,
                 rt.slot if is_leased else 0,
                 1 if is_leased else 0,
@@ -561,7 +600,7 @@ def _outgoing(order: Order, lane: str) -> list[Outgoing]:
             dialect=order.caller.dialect,
         )
         for delivery_id, line in zip(order.ids, order.lines, strict=True)
-        if f"c{line.connector_id}" == lane
+        if f"c{line.connector_id}" == lane and not line.held_until_ms
     ]
 
 

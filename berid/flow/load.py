@@ -9,7 +9,7 @@ which the sweeper undoes: the caller had no answer yet.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -44,7 +44,7 @@ async def accept_large(rt: Runtime, order: Order) -> Accepted:
             ]
             await hot.do(PAGES, rows)
         first, last = accepted.deliveries[0], accepted.deliveries[-1]
-        accepted = replace(accepted, deliveries=[first, last])
+        accepted = msgspec.structs.replace(accepted, deliveries=[first, last])
         twin = (await hot.do(RELEASE, [_Loaded(order, accepted)]))[0]
     except BaseException:
         # Best effort at once; if this fails too, the sweeper finds the loading message.

@@ -1,8 +1,8 @@
 """One-time passwords: make, send, check. A code goes out through `accept` like every message, ahead of all others.
 
-Only a keyed hash of a code is stored; the queued text is sealed and erased when the delivery is final. Five sends and five checks
-for one number and purpose in ten minutes, counted in the database, so that they hold over all processes and against any
-number of guesses at once.
+Only a keyed hash of a code is stored; the queued text is sealed and erased when the delivery is final. Five sends
+and five checks for one number and purpose in ten minutes, counted in the database, so that they hold over all
+processes and against any number of guesses at once.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ async def send_code(
 ) -> SentCode:
     """Make a code and send it to `number` (international digits).
 
-    `text` is the caller's own wording with `{code}` in it; without it the text of `language`. Without `sender` the platform's
-    own is used, and needs no approval. A code sent before to this number for this `purpose` stops working.
+    `text` is the caller's own wording with `{code}` in it; without it the text of `language`. Without `sender` the
+    platform's own is used, and needs no approval. A code sent before to this number for this `purpose` stops working.
 
-    Raises `Refused`: OTP_LIMIT with the time to wait, CONTENT_INVALID without a place for the code, and all that `accept` refuses.
+    Raises `Refused`: OTP_LIMIT with the time to wait, CONTENT_INVALID without a place for the code, and all that
+    `accept` refuses.
     Then nothing is kept. Raises `StoreAway`.
     """
     if digits not in DIGITS:
@@ -119,7 +120,8 @@ async def send_code(
 async def check_code(
     rt: Runtime, caller: Caller, code: str, *, otp_id: int | None = None, number: str = "", purpose: str = ""
 ) -> Check:
-    """Judge a guess, by the code's id or by number and purpose. Each call uses up one check before the code is looked at.
+    """Judge a guess, by the code's id or by number and purpose. Each call uses up one check before the code is
+    looked at.
 
     The right code is verified once: of any number of equal guesses at the same time one hears VERIFIED.
     """
@@ -154,7 +156,8 @@ def _why_not(state: str, checks_left: int) -> Verdict:
 
 
 def _check_blocks(rt: Runtime, caller: Caller, number: str) -> None:
-    """Limits against pumping: by block of numbers, by country, by the caller's address. Counted per process, in memory."""
+    """Limits against pumping: by block of numbers, by country, by the caller's address. Counted per process, in
+    memory."""
     rules, application_id, now_s = caller.application.rules, caller.application.id, rt.clock.ticks_s()
     country = country_of(number) or ""
     for key, per_minute in (

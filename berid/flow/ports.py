@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from berid.base.clock import Clock
 from berid.base.ids import IdMaker
 from berid.base.secret import Vault
@@ -33,8 +35,7 @@ Report = Callable[[Outgoing, Outcome], None]
 """How a connector tells the outcome of one delivery. Called on the event loop, at once, and must not block."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A submission as its channel will send it: one body, and one draft per recipient.
 
     `body_kind` is `text` or `raw`; `alphabet` and `parts` are the channel's own words for how the body goes out.
@@ -47,8 +48,7 @@ class Prepared:
     drafts: Sequence[Draft]
 
 
-@dataclass(slots=True)
-class Tell:
+class Tell(msgspec.Struct):
     """One event for one endpoint, on its way through a lane. `payload` is its frozen data as JSON; `attempts`
     counts this try."""
 

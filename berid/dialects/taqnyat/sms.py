@@ -1,4 +1,4 @@
-"""`/v1/messages`: sending, by POST or by GET."""
+"""`/v1/messages`: sending SMS, by POST or by GET, and deleting what is scheduled."""
 
 from __future__ import annotations
 
@@ -7,31 +7,54 @@ from hashlib import sha256
 import msgspec
 
 from berid.dialects.taqnyat import answers
-from berid.dialects.taqnyat.reading import NAME, RECIPIENTS_MAX, Fields, due_of, numbers_of, read_call, text_of
+from berid.dialects.taqnyat.calls import NAME, read_call, read_permitted, why_not
+from berid.dialects.taqnyat.reading import Fields, due_of, numbers_of, text_of
 from berid.dialects.web import Request, Response
-from berid.domain.account import Caller, Scope, check_caller, check_sender
-from berid.domain.errors import Refusal, RefusalKind, Refused, refused
-from berid.domain.message import Category, Content, Submission
+from berid.domain.account import Caller, Scope
+from berid.domain.errors import RefusalKind, Refused, refused
+from berid.domain.message import Accepted, Category, Content, Submission
 from berid.flow.accept import accept
+from berid.flow.cancel import cancel
+from berid.flow.manage.senders import ADVERT_SUFFIX
 from berid.flow.ports import Runtime
+from berid.store import messages
 
-ADVERT_SUFFIX = "-AD"
-"""Sender names that end so are for adverts, by the rule of the Saudi regulator."""
+CHANNEL = "sms"
 
-_CHANNEL = "sms"
+_OWN = frozenset({RefusalKind.SUPPRESSED, RefusalKind.NO_OPT_IN, RefusalKind.QUIET_HOURS})
+"""Refusals that are about the recipient, not about the account or the platform: the provider takes the message all the same
+and lists the number among the rejected."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 async def send(rt: Runtime, request: Request) -> Response:
     """`POST /v1/messages` and `GET /v1/messages?…`: accept an SMS to up to 1,000 numbers, now or at a planned time."""
-    caller, fields = await read_call(rt, request, Scope.SEND, _CHANNEL)
+    caller, fields = await read_call(rt, request, Scope.SEND, CHANNEL)
     submission = _submission(rt, caller, fields)
-    accepted = await accept(rt, caller, submission)
-    rejected = submission.rejected
-    if accepted.refused:
-        rejected = [*rejected, *(number for number, _ in accepted.refused)]
-    return answers.sent(accepted, rejected)
+    accepted = await _accept(rt, caller, submission)
+    return answers.sent(accepted, submission.rejected)
+
+
+async def delete(rt: Runtime, request: Request) -> Response:
+    """Delete every message that was sent under a `deleteId` and still waits, and give its money back.
+
+    Three ways in: `DELETE /v1/messages/delete`, `GET /v1/messages/delete?…`, and `DELETE /v1/messages` as the SDKs write it, with
+    `deleteKey` or, by their mistake, without any key. A call without a key deletes nothing.
+    """
+    caller, fields = await read_permitted(rt, request, Scope.SEND, CHANNEL)
+    key = text_of(fields, "deleteId") or text_of(fields, "deleteKey")
+    if not key:
+        raise refused(RefusalKind.NOT_FOUND, "deleteId was not given", "deleteId")
+    async with rt.store.read() as tx:
+        found = await messages.find_by_cancel_key(tx, caller.account.id, caller.mode, key)
+    owners = [message for message in found if message.channel == CHANNEL]
+    if not owners:
+        raise refused(RefusalKind.NOT_FOUND, "nothing was sent under this deleteId", "deleteId")
+    done = await cancel(rt, caller.account.id, owners)
+    if not done.cancelled:
+        raise refused(RefusalKind.NOT_CANCELLABLE, "what was sent under this deleteId no longer waits", "deleteId")
+    return answers.say(201, "Deleted successfully")
 
 
 def _submission(rt: Runtime, caller: Caller, fields: Fields) -> Submission:
@@ -40,34 +63,43 @@ def _submission(rt: Runtime, caller: Caller, fields: Fields) -> Submission:
     sender = ""
     try:
         sender = text_of(fields, "sender").strip()
-        usable, rejected = numbers_of(fields.get("recipients"), rules.lenient_numbers)
-        if len(usable) + len(rejected) > RECIPIENTS_MAX:
-            raise refused(RefusalKind.RECIPIENTS_TOO_MANY, "one request takes 1,000 numbers at most", "recipients")
+        usable, rejected = numbers_of(fields, "recipients", rules.lenient_numbers)
         text = text_of(fields, "body")
         due_ms = due_of(fields, rt.config.dialects.taqnyat_zone)
         sms_id = text_of(fields, "smsId")
-        cancel_key = text_of(fields, "deleteId")
+        delete_id = text_of(fields, "deleteId")
     except Refused as error:
-        raise Refused(*_why_not(rt, caller, sender), *error.refusals) from None
+        raise Refused(*why_not(rt, caller, CHANNEL, sender, _category(sender).value), *error.refusals) from None
     idempotency = None
     if rules.sms_id_is_key and sms_id:
-        idempotency = _key(f"{caller.mode}:{sms_id}", sender, text, usable, rejected, due_ms)
+        idempotency = _key(f"{caller.mode}:{sms_id}", sender, text, usable, rejected, due_ms, delete_id)
     return Submission(
-        channel=_CHANNEL,
+        channel=CHANNEL,
         sender=sender,
         recipients=usable,
         content=Content(text),
         category=_category(sender),
         due_ms=due_ms,
         reference=sms_id,
-        cancel_key=cancel_key,
+        cancel_key=delete_id,
         idempotency=idempotency,
         rejected=rejected,
-        allows_partial=True,
+        allows_partial=len(usable) > 1,
     )
 
 
+async def _accept(rt: Runtime, caller: Caller, submission: Submission) -> Accepted:
+    """`accept`; a single recipient who does not want to be written to is rejected in the answer, like one of several."""
+    try:
+        return await accept(rt, caller, submission)
+    except Refused as error:
+        if submission.allows_partial or any(refusal.kind not in _OWN for refusal in error.refusals):
+            raise
+    return await accept(rt, caller, msgspec.structs.replace(submission, allows_partial=True))
+
+
 def _category(sender: str) -> Category:
+    """Names that end in -AD are for adverts: customers of this API say it in no other way."""
     return Category.PROMOTIONAL if sender.endswith(ADVERT_SUFFIX) else Category.TRANSACTIONAL
 
 
@@ -77,14 +109,3 @@ def _key(key: str, *request: object) -> tuple[str, str]:
     Other dialects' keys of the same application are apart from these.
     """
     return f"{NAME}:{key}", sha256(_encode(request)).hexdigest()
-
-
-def _why_not(rt: Runtime, caller: Caller, sender: str) -> list[Refusal]:
-    """What comes before an unreadable parameter: `accept`, which would gather it all, cannot be asked with half a request."""
-    refusals = check_caller(caller, Scope.SEND, _CHANNEL)
-    if sender:
-        names = rt.directory.senders.get((caller.account.id, _CHANNEL, sender), ())
-        _, refusal = check_sender(names, None, _category(sender).value, rt.clock.now_ms())
-        if refusal is not None:
-            refusals.append(refusal)
-    return refusals
