@@ -262,8 +262,6 @@ class Session:
 
     __slots__ = (
         "_bind",
-        "_busy_status",
-        "_busy_submit_status",
         "_deadline",
         "_enquire_sent_at",
         "_enquire_sequence",
@@ -389,7 +387,8 @@ class Session:
         """Send a bind and return its sequence; the answer comes as `Response` with `token`.
 
         Raises WrongState if this is not the ESME, a bind is under way or done. An answer that does not come
-        within the response timeout is `TimedOut`; the state stays OPEN then.
+        within the response timeout is `TimedOut`; the state stays OPEN then. Close the connection: the peer may
+        take it for bound.
         """
         if self._bind is not None or pdu.command_id not in self._may_send:
             raise WrongState(f"{command_name(pdu.command_id)} in state {self._state.value}")
