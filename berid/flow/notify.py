@@ -20,6 +20,7 @@ from berid.flow.changes import CALLBACK_LEASE_MS
 from berid.flow.ports import Runtime, Tell
 from berid.net import NetError
 from berid.queue.lanes import Lane
+from berid.store import binds
 from berid.store.hot import HotTx, StoreAway, Verb
 
 log = logging.getLogger("berid.notify")
@@ -133,7 +134,8 @@ class Notifier:
             try:
                 now_ms = rt.clock.now_ms()
                 for lane_name in await due_callback_lanes(rt, now_ms):
-                    self._serve(lane_name)
+                    if not _waits_for_bind(rt, lane_name):
+                        self._serve(lane_name)
             except StoreAway:
                 log.warning("the store is away; callbacks wait")
             for lane_name, host in list(self._hosts.items()):
@@ -251,6 +253,9 @@ class _Host:
                 [_Try(rt, tell, 0, "the endpoint is off", 0, at_ms, -1, self.lane.name) for tell in tells]
             )
             return
+        if endpoint.kind == binds.KIND:
+            await self._record(await self._over_binds(endpoint, tells, at_ms))
+            return
         status, error, elapsed_ms, is_told = await tell_endpoint(rt, endpoint, tells)
         rt.metrics.callback("told" if is_told else "failed", len(tells))
         await self._record(
@@ -259,6 +264,27 @@ class _Host:
                 for tell in tells
             ]
         )
+
+    async def _over_binds(self, endpoint: Endpoint, tells: list[Tell], at_ms: int) -> list[_Try]:
+        """Tell over the customer's binds, each event with an outcome of its own.
+
+        What found no bind, or none with room, was not tried: its job is given back as if it had not been leased, and the
+        lane looks into the table no more until the notifier finds it worth serving.
+        """
+        rt, lane = self._rt, self.lane.name
+        outcomes = await rt.binds.deliver(endpoint, tells) if rt.binds is not None else [None] * len(tells)
+        elapsed_ms = rt.clock.now_ms() - at_ms
+        if None in outcomes:
+            self.lane.drained(1)
+        tries: list[_Try] = []
+        for tell, error in zip(tells, outcomes, strict=True):
+            if error is None:
+                tell.attempts -= 1
+                tries.append(_Try(rt, tell, 0, "", 0, 0, rt.clock.now_ms(), lane))
+                continue
+            rt.metrics.callback("failed" if error else "told")
+            tries.append(_Try(rt, tell, 0, error, elapsed_ms, at_ms, self._next_ms(tell) if error else 0, lane))
+        return tries
 
     def _next_ms(self, tell: Tell) -> int:
         schedule = self._rt.config.net.callback_schedule_s
@@ -277,11 +303,21 @@ class _Host:
                 await self._rt.clock.sleep(0.5)
 
 
+def _waits_for_bind(rt: Runtime, lane_name: str) -> bool:
+    """Whether a lane is that of an SMPP application without a bind here: it is away, or bound to another process.
+
+    Its events stay due in the table, so that a bind, here or there, has them at once and none is given up for the time
+    that the customer was away.
+    """
+    application_id = binds.application_of(lane_name)
+    endpoint = rt.directory.endpoint_by_id.get(application_id) if application_id else None
+    if endpoint is None or endpoint.kind != binds.KIND or endpoint.state != "on":
+        return False
+    return rt.binds is None or not rt.binds.serves(application_id)
+
+
 async def tell_endpoint(rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) -> tuple[int, str, int, bool]:
-    """Tell one endpoint some events. Returns (status, error in words, milliseconds, whether it was received)."""
-    if endpoint.kind == "smpp":
-        error = await rt.binds.deliver(endpoint, tells) if rt.binds is not None else "no bind is served here"
-        return 0, error, 0, not error
+    """Tell one web address some events. Returns (status, error in words, milliseconds, whether it was received)."""
     dialect = rt.dialects.get(endpoint.kind)
     if dialect is None:
         return 0, f"no dialect {endpoint.kind!r}", 0, False
