@@ -524,3 +524,120 @@ audit = Table(
     _ms("at_ms"),
     Index(None, "account_id", "id"),
 )
+
+suppression = Table(
+    "suppression",
+    metadata,
+    Column("account_id", _BIG, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    _text("reason"),
+    _text("source"),
+    _number("all_traffic"),
+    _ms("at_ms"),
+    _ms("removed_ms"),
+    _ref("version"),
+    PrimaryKeyConstraint("account_id", "recipient", "channel"),
+    Index(None, "version"),
+    sqlite_with_rowid=False,
+)
+"""Who must not be written to, as it is now. `channel` may be `all`; `all_traffic` 1 refuses more than promotional messages. An
+entry that was taken out stays, with `removed_ms`. `version` is the store's when the row last changed: what a process must read
+again is what is newer than its directory."""
+
+consent = Table(
+    "consent",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _text("brand"),
+    _text("type"),
+    _text("recipient"),
+    _text("recipient_type"),
+    _text("status"),
+    _text("source"),
+    _ms("consent_ms"),
+    _ms("recorded_ms"),
+    _number("is_current", 1),
+    _ref("version"),
+    Index(None, "account_id", "id"),
+    Index(
+        "uq_consent_current",
+        "account_id",
+        "recipient",
+        "type",
+        "brand",
+        "recipient_type",
+        unique=True,
+        sqlite_where=text("is_current = 1"),
+        postgresql_where=text("is_current = 1"),
+    ),
+    Index(
+        "ix_consent_version",
+        "version",
+        sqlite_where=text("is_current = 1"),
+        postgresql_where=text("is_current = 1"),
+    ),
+)
+"""What recipients told brands about commercial messages, every word of it: the proof of consent. The last record of each is
+current. `version` as in `suppression`."""
+
+consent_rule = Table(
+    "consent_rule",
+    metadata,
+    Column("account_id", _BIG, nullable=False),
+    Column("country", Text, nullable=False),
+    _number("is_required"),
+    PrimaryKeyConstraint("account_id", "country"),
+)
+"""Whether an account asks for recorded consent in a country, where that differs from the country's rule pack."""
+
+rule_pack = Table(
+    "rule_pack",
+    metadata,
+    Column("country", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    _text("body"),
+    _ms("from_ms"),
+    _ms("made_ms"),
+    PrimaryKeyConstraint("country", "version"),
+)
+"""Rules of a country that the operator set; they win over those that the platform comes with. `body` is JSON, as
+`domain.rules.RulePack` has it; of two that begin together the higher version counts."""
+
+incident = Table(
+    "incident",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _text("service"),
+    _text("title"),
+    _text("state", "open"),
+    _ms("started_ms"),
+    _ms("ended_ms"),
+)
+"""What is wrong with the platform, for the public to see; account 0 is the platform's own. `state`: open, closed."""
+
+otp = Table(
+    "otp",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _ref("application_id"),
+    _text("mode"),
+    _text("recipient"),
+    _text("country"),
+    _text("purpose"),
+    _text("digest"),
+    _text("state", "open"),
+    _number("checks_left"),
+    _number("checks_used"),
+    _ref("message_id"),
+    _ref("delivery_id"),
+    _ms("created_ms"),
+    _ms("expires_ms"),
+    _ms("verified_ms"),
+    Index("ix_otp_recipient", "application_id", "recipient", "created_ms"),
+)
+"""One-time passwords, by keyed hash only. `state`: open, verified, replaced (a newer one was sent), unsent (refused or not
+accepted)."""

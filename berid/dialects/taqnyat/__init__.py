@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
-from berid.dialects.taqnyat import answers, sms, webhook
-from berid.dialects.taqnyat.reading import NAME
+from berid.dialects.taqnyat import answers, sms, system, webhook
+from berid.dialects.taqnyat.calls import NAME
 from berid.dialects.web import Group, Request, Response, Route
 from berid.domain.errors import RefusalKind
 from berid.domain.report import Endpoint
@@ -26,9 +26,16 @@ class Taqnyat:
 
     def routes(self, rt: Runtime) -> Sequence[Route]:
         """Every path of the provider. See `HttpDialect.routes`."""
+        rest = answers.REST
         return [
-            _route(rt, ("POST", "GET"), "/v1/messages", sms.send, answers.REST),
-            Route(("HEAD",), "/v1/messages", _refuse_head, answers.REST),
+            _route(rt, ("GET",), "/system/status", system.status, rest),
+            _route(rt, ("GET",), "/account/balance", system.balance, rest),
+            _route(rt, ("GET",), "/v1/account/balance", system.balance, rest),
+            _route(rt, ("GET",), "/v1/messages/senders", system.senders, rest),
+            _route(rt, ("POST", "GET"), "/v1/messages", sms.send, rest),
+            _route(rt, ("DELETE",), "/v1/messages", sms.delete, rest),
+            _route(rt, ("DELETE", "GET"), "/v1/messages/delete", sms.delete, rest),
+            *(Route(("HEAD",), path, _refuse_head, rest) for path in ("/v1/messages", "/v1/messages/delete")),
         ]
 
     def render(self, rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) -> tuple[bytes, dict[str, str]]:

@@ -115,11 +115,16 @@ def say(status: int, message: str, headers: Sequence[tuple[bytes, bytes]] = ()) 
 
 
 def sent(accepted: Accepted, rejected: Sequence[str]) -> Response:
-    """The answer to an accepted SMS; `rejected` are the numbers nothing was sent to, as the caller wrote them.
+    """The answer to an accepted SMS; `rejected` are those recipients that are no number, as the caller wrote them.
 
-    The two lists are texts in which a comma follows every number. `cost` is a number, `msgLength` the parts of the text.
+    The two lists are texts in which a comma follows every number. `cost` is a number, `msgLength` the parts of the text. Numbers
+    that `accept` has turned away are listed as rejected too; a header tells why the first one was.
     """
     numbers = ",".join([delivery.recipient for delivery in accepted.deliveries])
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    if accepted.refused:
+        rejected = [*rejected, *(number for number, _ in accepted.refused)]
+        headers = marks_of(accepted.refused[0][1])
     return Response(
         201,
         b'{"statusCode":201,"messageId":%d,"cost":%b,"currency":"%b","totalCount":%d,"msgLength":%d,'
@@ -133,6 +138,7 @@ def sent(accepted: Accepted, rejected: Sequence[str]) -> Response:
             f"{numbers},".encode() if numbers else b"",
             _encode(f"[{','.join(rejected)},]") if rejected else b'"[]"',
         ),
+        headers=headers,
     )
 
 

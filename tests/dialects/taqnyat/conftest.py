@@ -1,153 +1,171 @@
 """A small installation in which Taqnyat's customers can go right and wrong in every way."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from berid import channels
-from berid.base.ids import IdMaker
-from berid.base.secret import Vault
-from berid.config import Config
+from berid.base.secret import hash_token
 from berid.dialects.taqnyat import Taqnyat
 from berid.dialects.web import Web, make_app
-from berid.domain.account import Rules, SenderState
+from berid.domain.account import Account, Application, Rules, SenderName, SenderState, Token
+from berid.domain.ledger import EntryKind
+from berid.domain.message import ChargeOn
+from berid.domain.pricing import PriceList, PriceRow
 from berid.domain.routing import Route
-from berid.flow import manage
-from berid.flow.manage import Office
 from berid.flow.ports import Runtime
-from berid.metrics import Metrics
-from berid.net import Outbound
-from berid.store import directory, open_store
+from berid.store import tables
 from tests.dialects.asgi import Answer, call
-from tests.support.database import ask, make_tables
+from tests.support.builders import CONNECTOR_ID, START_MS, FakeClock, make_directory, make_runtime
+from tests.support.database import ask
 
-NOW_MS = 1_790_000_000_000
-"""2026-09-21 14:13:20 UTC, 17:13:20 in Riyadh."""
+MINUTE_MS = 60_000
 
-DAY_MS = 86_400_000
-CARRIER = {"host": "192.0.2.1", "port": 2775, "system_id": "berid", "password": "secret"}
-SAR = 1_000_000
+PRICES = PriceList(
+    6, "standard", "SAR", ChargeOn.SENT, [PriceRow("966", 26_000), PriceRow("90", 50_000), PriceRow("44", 400_000)]
+)
+"""SAR per part: 0.026 to Saudi Arabia, 0.05 to Türkiye. No price leads to the Emirates, no route to Britain."""
 
+SENDERS = (
+    ("Acme", SenderState.APPROVED, "any", "", 0),
+    ("Acme-AD", SenderState.APPROVED, "promotional", "SA", 0),
+    ("Ended", SenderState.APPROVED, "any", "", START_MS - 1),
+    ("Old", SenderState.EXPIRED, "any", "", 0),
+    ("Rest", SenderState.SUSPENDED, "any", "TR", 0),
+    ("Waiting", SenderState.SUBMITTED, "any", "", 0),
+)
+"""Every account's names for SMS: name, state, category, country, last moment."""
 
-class Clock:
-    """A clock that stands until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.ms = NOW_MS
-
-    def now_ms(self) -> int:
-        return self.ms
-
-    def ticks_s(self) -> float:
-        return self.ms / 1000
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("no request waits for time to pass")
+ACCOUNTS: dict[str, dict[str, Any]] = {
+    "shop": {},
+    "lenient": {"rules": Rules(lenient_numbers=True)},
+    "keyed": {"rules": Rules(sms_id_is_key=True)},
+    "empty": {"balance_micros": 0},
+    "poor": {"balance_micros": 25_999},
+    "closed": {"state": "closed"},
+    "silent": {"rules": Rules(api_on=False)},
+    "fenced": {"rules": Rules(networks=("203.0.113.0/24",))},
+    "saudi": {"rules": Rules(countries=("SA",))},
+    "national": {"rules": Rules(international_on=False)},
+    "calling": {"services": ("voice", "email")},
+    "reading": {"scopes": ("status", "balance", "senders")},
+    "slow": {"rules": Rules(per_minute=1)},
+    "ended": {"expires_ms": START_MS},
+    "ending": {"expires_ms": START_MS + 86_400_000},
+    "everything": {"services": ("sms", "otp", "voice", "email")},
+}
+"""What is particular to each account. The golden files call its token by its name."""
 
 
 @dataclass
 class World:
-    """The installation. `values` are the tokens by the names that the golden files call them."""
+    """The installation. `values` are the tokens by the names of their accounts."""
 
     rt: Runtime
-    clock: Clock
+    clock: FakeClock
     url: str
-    app: Web = field(init=False)
+    app: Web
     values: dict[str, str] = field(default_factory=dict)
     account_ids: dict[str, int] = field(default_factory=dict)
-    application_ids: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def office(self) -> Office:
-        return Office.of(self.rt)
-
-    async def refresh(self) -> None:
-        """Take the directory as it is now."""
-        async with self.rt.store.read() as tx:
-            self.rt.directory = await directory.load(tx)
-
-    async def account(
-        self,
-        name: str,
-        *,
-        balance_micros: int = 100 * SAR,
-        services: tuple[str, ...] = ("sms",),
-        scopes: tuple[str, ...] = ("*",),
-        rules: Rules | None = None,
-        state: str = "active",
-    ) -> None:
-        """An account in Saudi Arabia with a live token called `name` and the sender names of the golden files."""
-        office = self.office
-        account_id = await manage.create_account(office, "t", name=name, home="SA", currencies=["SAR"])
-        self.account_ids[name] = account_id
-        application_id = await manage.create_application(office, "t", account_id, "app", services, rules)
-        self.application_ids[name] = application_id
-        token = await manage.create_bearer(office, "t", account_id, application_id, mode="live", scopes=scopes)
-        self.values[name] = token.secret
-        if balance_micros:
-            await manage.top_up(office, "t", account_id, "live", "SAR", balance_micros)
-        for sender, category, after in SENDERS:
-            sender_id = await manage.request_sender(office, "t", account_id, "sms", sender, category=category)
-            for moved, expires_ms in after:
-                await manage.move_sender(
-                    office, "t", account_id, sender_id, moved, reason="because", expires_ms=expires_ms
-                )
-        if state != "active":
-            await manage.set_account_state(office, "t", account_id, state)
 
     async def ask(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of the database as a second connection sees them."""
         return await ask(self.url, question, *values)
 
-    async def call(self, method: str, target: str, body: bytes = b"", token: str = "shop", **headers: str) -> Answer:
-        """One request with a token's name; "" sends none."""
-        given = {"authorization": f"Bearer {self.values[token]}"} if token else {}
-        return await call(self.app, method, target, body, {**given, **headers})
+    async def call(self, method: str, target: str, body: bytes = b"", token: str = "shop", **options: Any) -> Answer:
+        """One request with the token of an account; "" sends none."""
+        headers = {"authorization": f"Bearer {self.values[token]}"} if token else {}
+        return await call(self.app, method, target, body, headers, **options)
 
+    async def wallet(self, name: str) -> tuple[int, int]:
+        """(available, held) of an account, in micros."""
+        found = await self.ask(
+            "SELECT available_micros, held_micros FROM wallet WHERE account_id = $1", self.account_ids[name]
+        )
+        return int(found[0][0]), int(found[0][1])
 
-SENDERS: tuple[tuple[str, str, tuple[tuple[SenderState, int], ...]], ...] = (
-    ("Acme", "any", ((SenderState.APPROVED, 0),)),
-    ("Acme-AD", "promotional", ((SenderState.APPROVED, 0),)),
-    ("Waiting", "any", ()),
-    ("Old", "any", ((SenderState.APPROVED, 0), (SenderState.EXPIRED, 0))),
-    ("Ended", "any", ((SenderState.APPROVED, NOW_MS + 1),)),
-)
+    async def add(self, name: str, identifier: int, **particular: Any) -> None:
+        """Add an account with one application and one live token; its ids count up from `identifier`."""
+        given: dict[str, Any] = {
+            "balance_micros": 100_000_000,
+            "state": "active",
+            "services": ("sms",),
+            "scopes": ("*",),
+            "expires_ms": 0,
+            "rules": Rules(),
+            **particular,
+        }
+        self.account_ids[name] = identifier
+        self.values[name] = f"bl_{name}"
+        account = Account(identifier, name, given["state"], "SA", "Asia/Riyadh", "en", Rules())
+        application = Application(
+            identifier + 1, identifier, "app", "active", frozenset(given["services"]), given["rules"]
+        )
+        token = Token(
+            identifier + 2,
+            identifier,
+            identifier + 1,
+            "bearer",
+            "live",
+            "",
+            "",
+            hash_token(self.values[name]),
+            frozenset(given["scopes"]),
+            given["expires_ms"],
+            0,
+        )
+        names: Iterable[SenderName] = (
+            SenderName(identifier + 10 + place, identifier, "sms", sender, country, category, state, expires_ms)
+            for place, (sender, state, category, country, expires_ms) in enumerate(SENDERS)
+        )
+        directory = self.rt.directory
+        self.rt.directory = replace(
+            directory,
+            accounts={**directory.accounts, identifier: account},
+            applications={**directory.applications, application.id: application},
+            tokens={**directory.tokens, token.hash: token},
+            senders={**directory.senders, **{(identifier, "sms", each.name): (each,) for each in names}},
+            wallets={**directory.wallets, (identifier, "live", "SAR"): identifier + 3},
+        )
+        async with self.rt.store.transaction() as tx:
+            await tx.execute(
+                tables.wallet.insert().values(
+                    id=identifier + 3,
+                    account_id=identifier,
+                    mode="live",
+                    currency="SAR",
+                    available_micros=given["balance_micros"],
+                )
+            )
+            await tx.execute(
+                tables.ledger_entry.insert().values(
+                    id=identifier + 4,
+                    account_id=identifier,
+                    wallet_id=identifier + 3,
+                    kind=EntryKind.TOPUP.value,
+                    amount_micros=given["balance_micros"],
+                )
+            )
 
 
 @pytest.fixture
-async def world(store_url: str, tmp_path: Path) -> AsyncIterator[World]:
-    await make_tables(store_url)
-    clock = Clock()
-    store = await open_store(store_url, clock)
-    dialect = Taqnyat()
-    rt = Runtime(
-        config=Config(data_dir=tmp_path),
-        clock=clock,
-        ids=IdMaker(clock.now_ms, 0),
-        slot=0,
-        vault=Vault(b"k" * 32),
-        store=store,
-        http=Outbound(),
-        metrics=Metrics(),
-        channels=channels.discover(),
-        dialects={dialect.name: dialect},
-    )
-    made = World(rt, clock, store_url)
-    office = made.office
-    prices = await manage.create_price_list(office, "t", "standard", "sms", "SAR")
-    await manage.import_prices(office, "t", prices, "prefix,price\n966,0.026\n90,0.05\n44,0.4\n")
-    await manage.use_price_list(office, "t", 0, prices, 0)
-    connector = await manage.create_connector(office, "t", "carrier", rt.channels["sms"], "smpp", "live", CARRIER)
-    await manage.create_route(
-        office, "t", Route(0, "all", 1, "live", "sms", (connector,), countries=frozenset({"SA", "TR"}))
-    )
-    await made.account("shop")
-    await made.account("lenient", rules=Rules(lenient_numbers=True))
-    await made.refresh()
-    made.app = make_app(rt, lambda: True)
-    yield made
-    await rt.http.close()
-    await store.close()
+async def world(store_url: str) -> AsyncIterator[World]:
+    clock = FakeClock()
+    async with make_runtime(store_url, clock=clock) as rt:
+        dialect = Taqnyat()
+        rt.dialects = {dialect.name: dialect}
+        route = Route(7, "live", 1, "live", "sms", (CONNECTOR_ID,), countries=frozenset({"SA", "TR", "AE"}))
+        rt.directory = make_directory(
+            accounts={},
+            applications={},
+            tokens={},
+            senders={},
+            wallets={},
+            routes=(route,),
+            prices={(0, "sms"): (PRICES,)},
+        )
+        world = World(rt, clock, store_url, make_app(rt, lambda: True))
+        for place, (name, particular) in enumerate(ACCOUNTS.items()):
+            await world.add(name, 1_000 * (place + 1), **particular)
+        yield world

@@ -426,6 +426,62 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", name=op.f("pk_number")),
     )
     op.create_table(
+        "suppression",
+        _big("account_id", None),
+        _text("recipient", None),
+        _text("channel", None),
+        _text("reason"),
+        _text("source"),
+        _number("all_traffic"),
+        _big("at_ms"),
+        _big("removed_ms"),
+        _big("version"),
+        sa.PrimaryKeyConstraint("account_id", "recipient", "channel", name=op.f("pk_suppression")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(op.f("ix_suppression_version"), "suppression", ["version"])
+    op.create_table(
+        "consent",
+        _big("id", None),
+        _big("account_id"),
+        _text("brand"),
+        _text("type"),
+        _text("recipient"),
+        _text("recipient_type"),
+        _text("status"),
+        _text("source"),
+        _big("consent_ms"),
+        _big("recorded_ms"),
+        _number("is_current", 1),
+        _big("version"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_consent")),
+    )
+    op.create_index(op.f("ix_consent_account_id_id"), "consent", ["account_id", "id"])
+    op.create_index(
+        op.f("uq_consent_current"),
+        "consent",
+        ["account_id", "recipient", "type", "brand", "recipient_type"],
+        unique=True,
+        **_where("is_current = 1"),
+    )
+    op.create_index(op.f("ix_consent_version"), "consent", ["version"], **_where("is_current = 1"))
+    op.create_table(
+        "consent_rule",
+        _big("account_id", None),
+        _text("country", None),
+        _number("is_required"),
+        sa.PrimaryKeyConstraint("account_id", "country", name=op.f("pk_consent_rule")),
+    )
+    op.create_table(
+        "rule_pack",
+        _text("country", None),
+        _number("version", None),
+        _text("body"),
+        _big("from_ms"),
+        _big("made_ms"),
+        sa.PrimaryKeyConstraint("country", "version", name=op.f("pk_rule_pack")),
+    )
+    op.create_table(
         "audit",
         _big("id", None),
         _big("account_id"),
@@ -437,3 +493,35 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     op.create_index(op.f("ix_audit_account_id_id"), "audit", ["account_id", "id"])
+    op.create_table(
+        "incident",
+        _big("id", None),
+        _big("account_id"),
+        _text("service"),
+        _text("title"),
+        _text("state", "open"),
+        _big("started_ms"),
+        _big("ended_ms"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_incident")),
+    )
+    op.create_table(
+        "otp",
+        _big("id", None),
+        _big("account_id"),
+        _big("application_id"),
+        _text("mode"),
+        _text("recipient"),
+        _text("country"),
+        _text("purpose"),
+        _text("digest"),
+        _text("state", "open"),
+        _number("checks_left"),
+        _number("checks_used"),
+        _big("message_id"),
+        _big("delivery_id"),
+        _big("created_ms"),
+        _big("expires_ms"),
+        _big("verified_ms"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_otp")),
+    )
+    op.create_index("ix_otp_recipient", "otp", ["application_id", "recipient", "created_ms"])

@@ -1,0 +1,216 @@
+"""What `/v1/messages` does behind its answers: what is stored, held and given back."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from tests.dialects.taqnyat.conftest import World
+
+HELLO = b'{"recipients":[966500000000],"body":"Hello","sender":"Acme"}'
+RIYADH_TEN_MS = 1_790_838_000_000
+"""2026-10-01 10:00 in Riyadh, 07:00 UTC."""
+
+
+def body(**changes: object) -> bytes:
+    return msgspec.json.encode({"recipients": [966500000000], "body": "Hello", "sender": "Acme", **changes})
+
+
+async def counts(world: World) -> list[int]:
+    tables = ("message", "delivery", "ledger_entry", "job", "idempotency")
+    return [int((await world.ask(f"SELECT count(*) FROM {table}"))[0][0]) for table in tables]
+
+
+async def test_sent_message_is_stored_and_its_price_held(world: World) -> None:
+    answer = await world.call("POST", "/v1/messages", body(smsId="25489", deleteId=100))
+    rows = await world.ask(
+        "SELECT id, dialect, mode, sender, body, category, reference, cancel_key, total FROM message"
+    )
+    assert rows == [(answer.json["messageId"], "taqnyat", "live", "Acme", "Hello", "transactional", "25489", "100", 1)]
+    assert await world.ask("SELECT recipient, state, units, price_micros FROM delivery") == [
+        ("966500000000", "queued", 1, 26_000)
+    ]
+    assert await world.wallet("shop") == (99_974_000, 26_000)
+
+
+async def test_name_that_ends_in_ad_sends_adverts(world: World) -> None:
+    assert (await world.call("POST", "/v1/messages", body(sender="Acme-AD"))).status == 201
+    assert await world.ask("SELECT category, priority FROM message") == [("promotional", 2)]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"scheduledDatetime": "2026-10-01T10:00"},
+        {"scheduled": "2026-10-01T10:00"},
+        {"scheduledDatetime": "", "scheduled": "2026-10-01T10:00"},
+        {"scheduledDatetime": "2026-10-01 10:00:00"},
+        {"scheduledDatetime": " 2026-10-01T10:00 "},
+        {"scheduledDatetime": "2026-10-01T07:00Z"},
+        {"scheduledDatetime": "2026-10-01T07:00:00.000Z"},
+        {"scheduledDatetime": "2026-10-01T12:30+05:30"},
+    ],
+)
+async def test_planned_time_is_read_as_riyadh_time_unless_it_says_otherwise(
+    world: World, field: dict[str, str]
+) -> None:
+    assert (await world.call("POST", "/v1/messages", body(**field))).status == 201
+    assert await world.ask("SELECT due_ms FROM message") == [(RIYADH_TEN_MS,)]
+    assert await world.ask("SELECT state FROM delivery") == [("scheduled",)]
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "x", "10:00", "2026-10-01", "2026-10-01T", "2026-13-01T10:00", "2026-02-30T10:00", "20261001T1000",
+        "01-10-2026 10:00", "2026-W40-4T10:00", "2026-10-01T25:00", "2026-10-01T10:00 tomorrow", 1790838000, True, {}, [],
+        ["2026-10-01T10:00"], 0, False,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["scheduled", "scheduledDatetime"])
+async def test_planned_time_that_cannot_be_read_is_never_now(world: World, name: str, time: object) -> None:
+    before = await counts(world)
+    answer = await world.call("POST", "/v1/messages", body(**{name: time}))
+    assert (answer.status, answer.json["message"]) == (400, "scheduledDatetime is not valid")
+    assert await counts(world) == before
+
+
+async def test_deleting_gives_the_money_back_and_leaves_others_alone(world: World) -> None:
+    for key in ("a", "b"):
+        await world.call("POST", "/v1/messages", body(deleteId=key, scheduledDatetime="2026-10-01T10:00"))
+    await world.call("POST", "/v1/messages", body(deleteId="a", scheduledDatetime="2026-10-01T10:00"), token="keyed")
+    assert (await world.call("DELETE", "/v1/messages/delete?deleteId=a")).status == 201
+    rows = await world.ask(
+        "SELECT m.cancel_key, m.account_id, d.state FROM delivery d JOIN message m ON m.id = d.message_id ORDER BY d.id"
+    )
+    assert rows == [
+        ("a", world.account_ids["shop"], "cancelled"),
+        ("b", world.account_ids["shop"], "scheduled"),
+        ("a", world.account_ids["keyed"], "scheduled"),
+    ]
+    assert await world.wallet("shop") == (99_974_000, 26_000)
+    assert await world.wallet("keyed") == (99_974_000, 26_000)
+
+
+@pytest.mark.parametrize(
+    "request_body", [b"", b"{}", b"[]", b'{"auth":"x"}', HELLO, b'{"deleteId":""}', b'{"deleteId":null}']
+)
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/delete", "/v1/messages/delete/"])
+async def test_delete_without_a_key_deletes_nothing(world: World, path: str, request_body: bytes) -> None:
+    await world.call("POST", "/v1/messages", body(scheduledDatetime="2026-10-01T10:00"))
+    answer = await world.call("DELETE", path, request_body)
+    assert (answer.status, answer.json) == (422, {"statusCode": 422, "message": "deleteId is not valid"})
+    assert await world.ask("SELECT state FROM delivery") == [("scheduled",)]
+
+
+async def test_sms_id_is_a_key_only_where_the_rules_say_so(world: World) -> None:
+    first, second = [await world.call("POST", "/v1/messages", body(smsId="7")) for _ in range(2)]
+    assert first.json["messageId"] != second.json["messageId"]
+    assert await world.wallet("shop") == (99_948_000, 52_000)
+
+    first, second = [await world.call("POST", "/v1/messages", body(smsId="7"), token="keyed") for _ in range(2)]
+    assert first.body == second.body
+    assert await world.wallet("keyed") == (99_974_000, 26_000)
+
+
+async def test_repeated_key_lists_the_rejected_again(world: World) -> None:
+    given = body(smsId="7", recipients=[966500000000, 447700900123, "x"])
+    first, second = [await world.call("POST", "/v1/messages", given, token="keyed") for _ in range(2)]
+    assert first.json["rejected"] == "[x,447700900123,]"
+    assert first.body == second.body
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"body": "Bye"}, {"recipients": [966500000001]}, {"sender": "Acme-AD"}, {"scheduled": "2026-10-01T10:00"},
+        {"deleteId": "x"},
+    ],
+)  # fmt: skip
+async def test_same_key_for_another_message_is_refused(world: World, other: dict[str, object]) -> None:
+    await world.call("POST", "/v1/messages", body(smsId="7"), token="keyed")
+    answer = await world.call("POST", "/v1/messages", body(smsId="7", **other), token="keyed")
+    assert (answer.status, answer.json["message"]) == (400, "smsId was used before with another message")
+    assert answer.headers["x-berid-code"] == "idempotency_conflict"
+    assert await world.wallet("keyed") == (99_974_000, 26_000)
+
+
+async def test_request_of_which_nobody_can_be_reached_is_answered_and_costs_nothing(world: World) -> None:
+    answer = await world.call("POST", "/v1/messages", body(recipients=[447700900123, 447700900124]))
+    assert answer.status == 201
+    assert answer.json == {
+        "statusCode": 201,
+        "messageId": answer.json["messageId"],
+        "cost": 0,
+        "currency": "SAR",
+        "totalCount": 0,
+        "msgLength": 1,
+        "accepted": "[]",
+        "rejected": "[447700900123,447700900124,]",
+    }
+    assert answer.headers["x-berid-code"] == "no_route"
+    assert await world.wallet("shop") == (100_000_000, 0)
+    assert await world.ask("SELECT id, total, cost_micros FROM message") == [(answer.json["messageId"], 0, 0)]
+
+
+async def test_thousand_numbers_go_in_one_request_and_no_more(world: World) -> None:
+    numbers = [966500000000 + place for place in range(1_001)]
+    answer = await world.call("POST", "/v1/messages", body(recipients=numbers))
+    assert (answer.status, answer.json["message"]) == (400, "The number of recipients is greater than 1000")
+    assert await counts(world) == await counts(world)
+    answer = await world.call("POST", "/v1/messages", body(recipients=numbers[:1_000]))
+    assert (answer.status, answer.json["totalCount"], answer.json["cost"]) == (201, 1_000, 26)
+    assert answer.json["accepted"] == "[" + "".join(f"{number}," for number in numbers[:1_000]) + "]"
+
+
+async def test_rejected_numbers_count_as_recipients(world: World) -> None:
+    answer = await world.call("POST", "/v1/messages", body(recipients=["x"] * 1_000 + [966500000000]))
+    assert answer.json["message"] == "The number of recipients is greater than 1000"
+
+
+async def test_many_at_once_are_all_stored_and_paid_once(world: World) -> None:
+    answers = await asyncio.gather(*(world.call("POST", "/v1/messages", HELLO) for _ in range(50)))
+    assert {answer.status for answer in answers} == {201}
+    assert len({answer.json["messageId"] for answer in answers}) == 50
+    assert await world.wallet("shop") == (100_000_000 - 50 * 26_000, 50 * 26_000)
+
+
+BAD = {
+    "broken JSON": (b'{"recipients":', 400),
+    "two documents": (HELLO + HELLO, 400),
+    "not UTF-8": (b'{"body":"\xff"}', 400),
+    "NUL": (b'{"recipients":[966500000000],"body":"a\\u0000b","sender":"Acme"}', 400),
+    "NUL in a form": (b"recipients=966500000000&body=a%00b&sender=Acme", 400),
+    "half a pair": (b'{"recipients":[966500000000],"body":"\\ud83d","sender":"Acme"}', 400),
+    "half a pair in a form": (b"recipients=966500000000&body=%ED%A0%BD&sender=Acme", 400),
+    "deep nesting": (b'{"body":' + b"[" * 100_000, 400),
+    "a huge number": (b'{"recipients":[' + b"9" * 5_000 + b"]}", 400),
+    "an infinite number": (b'{"recipients":[1e999],"body":"Hello","sender":"Acme"}', 400),
+    "a list of two": (b"[{},{}]", 400),
+    "true for numbers": (b'{"recipients":true,"body":"Hello","sender":"Acme"}', 400),
+    "lists in the list": (b'{"recipients":[[966500000000]],"body":"Hello","sender":"Acme"}', 400),
+    "objects in the list": (b'{"recipients":[{"to":966500000000}],"body":"Hello","sender":"Acme"}', 400),
+    "text that is a list": (b'{"recipients":[966500000000],"body":["Hello"],"sender":"Acme"}', 400),
+    "text that is true": (b'{"recipients":[966500000000],"body":true,"sender":"Acme"}', 400),
+    "sender that is an object": (b'{"recipients":[966500000000],"body":"Hello","sender":{"a":1}}', 400),
+    "key that is an object": (b'{"recipients":[966500000000],"body":"Hello","sender":"Acme","smsId":{}}', 400),
+    "a text of a thousand parts": (body(body="x" * 200_000), 400),
+    "an endless number": (b'{"recipients":"' + b"9" * 100_000 + b'","body":"Hello","sender":"Acme"}', 400),
+    "ten megabytes": (b'{"body":"' + b"x" * 10_000_000 + b'"}', 413),
+    "nothing": (b"", 400),
+    "garbage": (bytes(range(1, 256)), 400),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "status"), list(BAD.values()), ids=list(BAD))
+async def test_what_cannot_be_read_is_refused_in_this_dialects_words_and_costs_nothing(
+    world: World, given: bytes, status: int
+) -> None:
+    before = await counts(world)
+    answer = await world.call("POST", "/v1/messages", given)
+    assert answer.status == status
+    assert answer.json["statusCode"] == status
+    assert isinstance(answer.json["message"], str)
+    assert answer.json["message"]
+    assert await counts(world) == before
+    assert await world.wallet("shop") == (100_000_000, 0)
