@@ -25,10 +25,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from berid.base import failpoint
+
 CONFIG_FILE_ENV = "BERID_CONFIG"
 """The environment variable that names the TOML file when no flag does."""
 TEST_ENV_PREFIX = "BERID_TEST_"
-"""Variables that only our tests read; the one kind of BERID_ name that is not a setting."""
+"""Variables that only our tests read; these and the failpoint's are the BERID_ names that are not settings."""
 SHORT_ENV = {"BERID_PORT": "http.port"}
 """Environment variables that are shorter than the rule gives."""
 
@@ -424,7 +426,7 @@ def _read_env(env: Mapping[str, str]) -> Iterator[_Given]:
     """The variables that begin with BERID_, under the names of the settings they mean."""
     names = {_env_name(name): name for name in [*SETTINGS, *_FROM_FILES]} | SHORT_ENV
     for variable, value in env.items():
-        if not variable.startswith("BERID_") or variable.startswith(TEST_ENV_PREFIX):
+        if not variable.startswith("BERID_") or variable.startswith(TEST_ENV_PREFIX) or variable == failpoint.ENV:
             continue
         if variable != CONFIG_FILE_ENV:
             yield _Given(names.get(variable, variable), value, f"environment variable {variable}")

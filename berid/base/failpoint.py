@@ -11,12 +11,16 @@ import os
 import signal
 
 
+ENV = "BERID_FAILPOINT"
+"""The environment variable that arms one. It is no setting: only tests have a use for it."""
+
+
 def _read(text: str) -> dict[str, int]:
     name, _, count = text.partition(":")
     return {name: int(count or 1)} if name else {}
 
 
-armed: dict[str, int] = _read(os.environ.get("BERID_FAILPOINT", ""))
+armed: dict[str, int] = _read(os.environ.get(ENV, ""))
 """Name → how many more times it may be passed. Look at it before calling `hit` where even a call would cost."""
 
 
