@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from berid.domain.account import Account, Application, SenderName, Token
+from berid.domain.message import Category
 from berid.domain.pricing import PriceList
 from berid.domain.report import Endpoint
 from berid.domain.routing import ConnectorSettings, Route
+from berid.domain.rules import Gate, RuleBook
+from berid.domain.suppression import ALL, Books, Consents
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,36 @@ class Directory:
     endpoint_by_id: Mapping[int, Endpoint] = field(default_factory=dict)
     numbers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """(account, application) by the number that people write to."""
+    rules: RuleBook = field(default_factory=RuleBook)
+    consent_rules: Mapping[int, Mapping[str, bool]] = field(default_factory=dict)
+    """By account and country: whether it wants consent, where that differs from the rule pack."""
+    suppressions: Books = field(default_factory=dict)
+    consents: Consents = field(default_factory=dict)
+
+    def gate(
+        self, account_id: int, channel: str, category: Category, sender: str, parts: int, at_ms: int
+    ) -> Gate | None:
+        """What the suppression book and the rules say of messages that an account sends at a moment; None if nothing."""
+        if category is Category.OTP:
+            return None
+        is_promotional = category is Category.PROMOTIONAL
+        mine = self.suppressions.get(account_id)
+        books = [book for name in (channel, ALL) if (book := mine.get(name)) is not None] if mine else []
+        if not is_promotional:
+            books = [book for book in books if book.marked]
+            if not books:
+                return None
+        return Gate(
+            is_promotional=is_promotional,
+            channel=channel,
+            sender=sender,
+            parts=parts,
+            at_ms=at_ms,
+            rules=self.rules,
+            books=books,
+            consents=self.consents.get(account_id, {}),
+            consent_rules=self.consent_rules.get(account_id, {}),
+        )
 
     def price_lists(self, account_id: int, channel: str) -> Sequence[PriceList]:
         """The lists by which an account buys on a channel."""

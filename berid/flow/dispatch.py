@@ -17,8 +17,10 @@ from typing import Any
 from berid.domain.errors import Permanent, SendFailure, Uncertain
 from berid.domain.message import ChargeOn, Outgoing, Sent, State
 from berid.domain.routing import Route, UncertainPolicy
+from berid.domain.rules import QUIET
 from berid.flow.accept import LEASE_MS, best_connector
 from berid.flow.changes import Changes
+from berid.flow.consent import STOP, Stop, stopped_by_rules
 from berid.flow.ports import Connector, Outcome, Runtime
 from berid.flow.settle import apply_report, read_report
 from berid.queue.lanes import Lane
@@ -359,13 +361,19 @@ class Dispatcher:
             self._is_refilling = False
 
     async def _admit(self, rows: list[tuple[Any, ...]]) -> None:
-        """Put leased deliveries that still wait into the lane; drop the jobs of those that do not."""
+        """Put leased deliveries that still wait into the lane; drop the jobs of those that do not.
+
+        Rules are asked again: since a delivery was accepted, its recipient may have opted out or the hours have closed.
+        """
         rt = self._rt
         items: list[Outgoing] = []
         dropped: list[int] = []
+        stopped = stopped_by_rules(rt, self._connector.settings.channel, rows)
         for row in rows:
-            if row[14] not in ("queued", "scheduled"):
+            if row[14] not in ("queued", "scheduled") and (row[14], row[18]) != ("held", QUIET):
                 dropped.append(row[0])
+                continue
+            if row[0] in stopped:
                 continue
             body, body_kind = row[6], row[7]
             if body_kind == "sealed":
@@ -392,6 +400,8 @@ class Dispatcher:
         self.lane.push(items)
         if dropped:
             await rt.store.hot.do(DROP, dropped)
+        if stopped:
+            await rt.store.hot.do(STOP, [Stop(rt, delivery_id, self.lane.name) for delivery_id in stopped])
 
     async def _send(self, parcel: list[Outgoing]) -> None:
         """Commit the intent, then hand over those that may go."""

@@ -10,7 +10,8 @@ import logging
 from typing import Any
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import BigInteger, Text, cast, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from berid.domain.account import Account, Application, Rules, SenderName, SenderState, Token
 from berid.domain.directory import Directory
@@ -18,7 +19,8 @@ from berid.domain.message import ChargeOn
 from berid.domain.pricing import PriceList, PriceRow
 from berid.domain.report import Endpoint
 from berid.domain.routing import ConnectorSettings, Route, UncertainPolicy
-from berid.store import Tx, tables
+from berid.domain.rules import RuleBook
+from berid.store import Tx, consent, tables
 
 log = logging.getLogger("berid.store")
 
@@ -38,17 +40,33 @@ async def version(tx: Tx) -> int:
     return int(found) if found else 0
 
 
-async def bump(tx: Tx) -> None:
-    """Raise the version, in the transaction of the change."""
+async def bump(tx: Tx) -> int:
+    """Raise the version, in the transaction of the change, and return it.
+
+    Until that transaction has ended no other can raise it: versions are committed in their order, and none is given twice.
+    """
     meta = tables.meta
+    statement: Any = (sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert)(meta)
+    raised = await tx.execute(
+        statement.values(key="version", value="1")
+        .on_conflict_do_update(
+            index_elements=[meta.c.key], set_={"value": cast(cast(meta.c.value, BigInteger) + 1, Text)}
+        )
+        .returning(meta.c.value)
+    )
+    return int(raised.scalar_one())
+
+
+async def load(tx: Tx, previous: Directory | None = None) -> Directory:
+    """Read everything. Call it in one read, so that it shows one moment.
+
+    Of the suppression book and the record of consent, which may have millions of entries, only what is newer than `previous` is
+    read; without it, all.
+    """
+    # Before all else: what is read later may be newer than the version says, and is then read again; never the other way.
     current = await version(tx)
-    changed = await tx.execute(update(meta).where(meta.c.key == "version").values(value=str(current + 1)))
-    if changed.rowcount == 0:
-        await tx.execute(meta.insert().values(key="version", value="1"))
-
-
-async def load(tx: Tx) -> Directory:
-    """Read everything. Call it in one read, so that it shows one moment."""
+    since = previous.version if previous is not None and previous.version <= current else 0
+    known = previous if previous is not None and since else Directory()
     accounts = {row.id: _account(row) for row in await _all(tx, tables.account)}
     applications = {row.id: _application(row) for row in await _all(tx, tables.application)}
     tokens = [_token(row) for row in await _all(tx, tables.token)]
@@ -64,7 +82,7 @@ async def load(tx: Tx) -> Directory:
     for row in await _all(tx, tables.callback_endpoint):
         endpoints.setdefault(row.account_id, []).append(_endpoint(row))
     return Directory(
-        version=await version(tx),
+        version=current,
         accounts=accounts,
         applications=applications,
         tokens={token.hash: token for token in tokens},
@@ -78,6 +96,10 @@ async def load(tx: Tx) -> Directory:
         endpoints=endpoints,
         endpoint_by_id={endpoint.id: endpoint for found in endpoints.values() for endpoint in found},
         numbers={row.number: (row.account_id, row.application_id) for row in await _all(tx, tables.number)},
+        rules=RuleBook(await consent.rule_packs(tx)),
+        consent_rules=await consent.consent_rules(tx),
+        suppressions=await consent.load_books(tx, known.suppressions, since),
+        consents=await consent.load_consents(tx, known.consents, since),
     )
 
 

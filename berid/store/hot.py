@@ -24,6 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from berid.base import failpoint
 from berid.base.clock import Clock
+from berid.domain.rules import QUIET
 
 log = logging.getLogger("berid.store")
 
@@ -56,6 +57,10 @@ HOT_COLUMNS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """The columns that `HotTx.insert` expects, in order; every other column takes its default."""
+
+
+MAY_LEAVE = f"(state IN ('queued', 'scheduled') OR (state = 'held' AND reason = '{QUIET}'))"
+"""The condition of a delivery whose job may be started when it is due. What is held for another reason waits for a person."""
 
 
 class StoreAway(Exception):
@@ -158,7 +163,7 @@ class HotTx(Protocol):
         """Change wallets by (change of available, of held, of spent, wallet id)."""
 
     async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> set[int]:
-        """Write the intent: deliveries that are queued or scheduled and not past their validity become *sending* on
+        """Write the intent: deliveries that may leave (`MAY_LEAVE`) and are not past their validity become *sending* on
         this connector, one attempt more. Returns those that did; the others were cancelled, held or handled
         elsewhere meanwhile."""
 
@@ -200,7 +205,7 @@ class HotTx(Protocol):
 
     async def outgoing(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
         """What a connector needs of these deliveries: id, message, account, priority, sender, recipient, body,
-        body_kind, alphabet, parts, expires_ms, attempt, route, dialect, state, due_ms."""
+        body_kind, alphabet, parts, expires_ms, attempt, route, dialect, state, due_ms, category, country, reason."""
 
     async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int]]:
         """Callbacks by id: id, endpoint, account, event, payload, created_ms."""

@@ -18,6 +18,7 @@ import asyncpg
 
 from berid.store.hot import (
     HOT_COLUMNS,
+    MAY_LEAVE,
     TRACKED_COLUMNS,
     LeasedJob,
     RowRefused,
@@ -298,7 +299,7 @@ class PostgresTx:
         await self.flush("delivery")
         rows = await self._fetch(
             "UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = $1 WHERE id = ANY($2::bigint[]) "
-            "AND state IN ('queued', 'scheduled') AND expires_ms > $3 RETURNING id, attempt",
+            f"AND {MAY_LEAVE} AND expires_ms > $3 RETURNING id, attempt",
             connector_id,
             ids,
             now_ms,
@@ -451,7 +452,7 @@ class PostgresTx:
         await self.flush("message", "delivery")
         rows = await self._fetch(
             "SELECT d.id, d.message_id, d.account_id, m.priority, m.sender, d.recipient, m.body, m.body_kind, m.alphabet, "
-            "m.parts, d.expires_ms, d.attempt, d.route_id, m.dialect, d.state, m.due_ms "
+            "m.parts, d.expires_ms, d.attempt, d.route_id, m.dialect, d.state, m.due_ms, m.category, d.country, d.reason "
             "FROM unnest($1::bigint[]) WITH ORDINALITY AS i(id, place) JOIN delivery d ON d.id = i.id "
             "JOIN message m ON m.id = d.message_id ORDER BY i.place",
             ids,
@@ -493,12 +494,13 @@ class PostgresTx:
         """See `HotTx.spread`."""
         await self.flush("message", "delivery", "job")
         rows = await self._fetch(
-            "WITH page AS (SELECT d.id, d.connector_id, m.priority, d.account_id, d.state FROM message m JOIN delivery d "
+            "WITH page AS (SELECT d.id, d.connector_id, m.priority, d.account_id, d.state, d.reason "
+            "FROM message m JOIN delivery d "
             "ON d.id BETWEEN greatest(m.first_id, $2::bigint + 1) AND m.last_id AND d.message_id = m.id WHERE m.id = $1 "
             "ORDER BY d.id LIMIT $3), "
             "made AS (INSERT INTO job (id, kind, lane, priority, account_id, due_ms) "
             "SELECT id, 'dispatch', 'c' || connector_id, priority, account_id, $4::bigint FROM page "
-            "WHERE state IN ('queued', 'scheduled') ON CONFLICT (id) DO NOTHING) "
+            f"WHERE {MAY_LEAVE} ON CONFLICT (id) DO NOTHING) "
             "SELECT coalesce(max(id), 0) FROM page",
             message_id,
             after_id,

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from berid.store.hot import HOT_COLUMNS, TRACKED_COLUMNS, LeasedJob, RowRefused, StoreAway, Tracked
+from berid.store.hot import HOT_COLUMNS, MAY_LEAVE, TRACKED_COLUMNS, LeasedJob, RowRefused, StoreAway, Tracked
 
 CACHE_KIB = 65_536
 """Page cache of the writing connection: the right edges of all hot tables and indexes stay in it."""
@@ -160,8 +160,7 @@ class SqliteTx:
         """See `HotTx.start_sending`."""
         rows = self._connection.execute(
             "UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = ? "
-            "WHERE id IN (SELECT value FROM json_each(?)) AND state IN ('queued', 'scheduled') AND expires_ms > ? "
-            "RETURNING id",
+            f"WHERE id IN (SELECT value FROM json_each(?)) AND {MAY_LEAVE} AND expires_ms > ? RETURNING id",
             (connector_id, _list(ids), now_ms),
         )
         return {row[0] for row in rows}
@@ -333,8 +332,8 @@ class SqliteTx:
         """See `HotTx.outgoing`."""
         return self._connection.execute(
             "SELECT d.id, d.message_id, d.account_id, m.priority, m.sender, d.recipient, m.body, m.body_kind, m.alphabet, "
-            "m.parts, d.expires_ms, d.attempt, d.route_id, m.dialect, d.state, m.due_ms FROM json_each(?) j CROSS JOIN "
-            "delivery d ON d.id = j.value JOIN message m ON m.id = d.message_id",
+            "m.parts, d.expires_ms, d.attempt, d.route_id, m.dialect, d.state, m.due_ms, m.category, d.country, d.reason "
+            "FROM json_each(?) j CROSS JOIN delivery d ON d.id = j.value JOIN message m ON m.id = d.message_id",
             (_list(ids),),
         ).fetchall()
 
@@ -379,14 +378,14 @@ class SqliteTx:
     async def spread(self, message_id: int, after_id: int, limit: int, now_ms: int) -> int:
         """See `HotTx.spread`."""
         rows = self._connection.execute(
-            "SELECT d.id, d.connector_id, m.priority, d.account_id, d.state FROM message m JOIN delivery d "
-            "ON d.id BETWEEN max(m.first_id, ? + 1) AND m.last_id AND d.message_id = m.id WHERE m.id = ? "
-            "ORDER BY d.id LIMIT ?",
+            f"SELECT id, connector_id, priority, account_id, {MAY_LEAVE} FROM (SELECT d.id, d.connector_id, m.priority, "
+            "d.account_id, d.state, d.reason FROM message m JOIN delivery d ON d.id BETWEEN max(m.first_id, ? + 1) "
+            "AND m.last_id AND d.message_id = m.id WHERE m.id = ? ORDER BY d.id LIMIT ?)",
             (after_id, message_id, limit),
         ).fetchall()
         self._connection.executemany(
             "INSERT OR IGNORE INTO job (id, kind, lane, priority, account_id, due_ms, lease_until_ms, slot, attempts) "
             "VALUES (?, 'dispatch', ?, ?, ?, ?, 0, 0, 0)",
-            [(row[0], f"c{row[1]}", row[2], row[3], now_ms) for row in rows if row[4] in ("queued", "scheduled")],
+            [(row[0], f"c{row[1]}", row[2], row[3], now_ms) for row in rows if row[4]],
         )
         return rows[-1][0] if rows else 0

@@ -187,7 +187,8 @@ async def test_only_what_waits_and_is_still_valid_starts_sending(driver: HotDriv
         "queued": row("delivery", state="queued", attempt=2, connector_id=8),
         "scheduled": row("delivery", state="scheduled"),
         "cancelled": row("delivery", state="cancelled"),
-        "held": row("delivery", state="held"),
+        "held": row("delivery", state="held", reason="late_schedule"),
+        "quiet": row("delivery", state="held", reason="quiet_hours"),
         "sending": row("delivery", state="sending", attempt=1, connector_id=8),
         "expired": row("delivery", state="queued", expires_ms=NOW_MS),
     }
@@ -195,7 +196,7 @@ async def test_only_what_waits_and_is_still_valid_starts_sending(driver: HotDriv
     ids = {name: delivery[0] for name, delivery in cases.items()}
     async with committed(driver) as tx:
         started = await tx.start_sending([*ids.values(), 999_999], 5, NOW_MS)
-    assert started == {ids["queued"], ids["scheduled"]}
+    assert started == {ids["queued"], ids["scheduled"], ids["quiet"]}
     rows = {
         found[0]: found[1:] for found in await ask(hot_url, "SELECT id, state, attempt, connector_id FROM delivery")
     }
@@ -340,7 +341,7 @@ async def test_outgoing_tells_all_that_a_connector_needs_in_the_order_asked(driv
     async with committed(driver) as tx:
         found = await tx.outgoing([82, 81, 999_999])
     assert found == [
-        (number, 80, 7, 2, "Berid", f"r{number}", "b", "text", "gsm", 3, 9, 2, 6, "smpp", "queued", 0)
+        (number, 80, 7, 2, "Berid", f"r{number}", "b", "text", "gsm", 3, 9, 2, 6, "smpp", "queued", 0, "", "", "")
         for number in (82, 81)
     ]
 
