@@ -32,6 +32,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import cast
 
+from berid.base import failpoint
 from berid.channels.sms.settings import ErrorClass, SmppSettings, make_tls, read_settings
 from berid.channels.sms.translate import Submit, Translator
 from berid.domain.errors import Permanent, SendFailure, Temporary, Throttled, Uncertain
@@ -339,8 +340,12 @@ class SmppConnector:
             pace.written(bulk, is_bulk=True)
         if urgent or bulk:
             self.rt.metrics.submitted(self.settings.id, urgent + bulk)
+            if failpoint.armed:
+                failpoint.hit("smpp.submit.before_write")
             for bind in live:
                 bind.flush()
+            if failpoint.armed:
+                failpoint.hit("smpp.submit.after_write")
             self._wake()
 
     def _submit(self, queue: deque[tuple[_Flight, int]], most: int, live: list[_Bind], now_s: float) -> int:
@@ -903,7 +908,11 @@ class _Bind(asyncio.Protocol):
                 for request, status in zip(batch, statuses, strict=True):
                     self.session.respond(request.sequence, status)
                 batch = []
+                if failpoint.armed:
+                    failpoint.hit("smpp.deliver.before_response")
                 self.flush()
+                if failpoint.armed:
+                    failpoint.hit("smpp.deliver.after_response")
         finally:
             self._taking = None
             self._connector.on_progress()
