@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from berid import config
+from berid import cli, config
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES: dict[str, Callable[[], str]] = {"docs/config.md": config.reference}
+PAGES: dict[str, Callable[[], str]] = {"docs/cli.md": cli.reference, "docs/config.md": config.reference}
 """Every generated page and the function that gives its text."""
 
 

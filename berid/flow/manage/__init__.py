@@ -20,6 +20,7 @@ from berid.flow.manage.carriers import (
     update_connector,
     update_route,
 )
+from berid.flow.manage.jobs import cancel_jobs, revive_jobs
 from berid.flow.manage.money import (
     Discrepancy,
     Entered,
@@ -78,6 +79,7 @@ __all__ = [
     "add_bonus",
     "adjust",
     "assign_number",
+    "cancel_jobs",
     "check_name",
     "create_account",
     "create_api_key",
@@ -97,6 +99,7 @@ __all__ = [
     "read_rules",
     "release_number",
     "request_sender",
+    "revive_jobs",
     "revoke_token",
     "rotate_token",
     "set_account_rules",
