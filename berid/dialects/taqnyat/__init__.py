@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
-from berid.dialects.taqnyat import answers, sms, system, webhook
+from berid.dialects.taqnyat import answers, php, sms, system, verify, webhook
 from berid.dialects.taqnyat.calls import NAME
 from berid.dialects.web import Group, Request, Response, Route
 from berid.domain.errors import RefusalKind
@@ -35,7 +35,14 @@ class Taqnyat:
             _route(rt, ("POST", "GET"), "/v1/messages", sms.send, rest),
             _route(rt, ("DELETE",), "/v1/messages", sms.delete, rest),
             _route(rt, ("DELETE", "GET"), "/v1/messages/delete", sms.delete, rest),
-            *(Route(("HEAD",), path, _refuse_head, rest) for path in ("/v1/messages", "/v1/messages/delete")),
+            _route(rt, ("POST", "GET"), php.VOICE_PATH, php.send_voice, php.VOICE),
+            _route(rt, ("POST", "GET"), php.MAIL_PATH, php.send_mail, php.MAIL),
+            _route(rt, ("POST", "GET"), verify.PATH, verify.verify, verify.GROUP),
+            Route(("HEAD",), "/v1/messages", _refuse_head, rest),
+            Route(("HEAD",), "/v1/messages/delete", _refuse_head, rest),
+            Route(("HEAD",), php.VOICE_PATH, _refuse_head, php.VOICE),
+            Route(("HEAD",), php.MAIL_PATH, _refuse_head, php.MAIL),
+            Route(("HEAD",), verify.PATH, _refuse_head, verify.GROUP),
         ]
 
     def render(self, rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) -> tuple[bytes, dict[str, str]]:

@@ -11,10 +11,10 @@ from berid.dialects.taqnyat import Taqnyat
 from berid.dialects.web import Web, make_app
 from berid.domain.account import Account, Application, Rules, SenderName, SenderState, Token
 from berid.domain.ledger import EntryKind
-from berid.domain.message import ChargeOn
+from berid.domain.message import ChargeOn, Draft, Submission
 from berid.domain.pricing import PriceList, PriceRow
 from berid.domain.routing import Route
-from berid.flow.ports import Runtime
+from berid.flow.ports import Prepared, Runtime
 from berid.store import tables
 from tests.dialects.asgi import Answer, call
 from tests.support.builders import CONNECTOR_ID, START_MS, FakeClock, make_directory, make_runtime
@@ -37,6 +37,14 @@ SENDERS = (
 )
 """Every account's names for SMS: name, state, category, country, last moment."""
 
+OTHER_SENDERS = {
+    "voice": (("966500000000", SenderState.APPROVED), ("966500000008", SenderState.SUBMITTED)),
+    "email": (("news@example.com", SenderState.APPROVED), ("waiting@example.com", SenderState.SUBMITTED)),
+}
+"""Every account's names for the other channels."""
+
+ALL = ("sms", "otp", "voice", "email")
+
 ACCOUNTS: dict[str, dict[str, Any]] = {
     "shop": {},
     "lenient": {"rules": Rules(lenient_numbers=True)},
@@ -53,9 +61,24 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
     "slow": {"rules": Rules(per_minute=1)},
     "ended": {"expires_ms": START_MS},
     "ending": {"expires_ms": START_MS + 86_400_000},
-    "everything": {"services": ("sms", "otp", "voice", "email")},
+    "everything": {"services": ALL},
+    "quietest": {"services": ALL, "rules": Rules(api_on=False)},
+    "walled": {"services": ALL, "rules": Rules(networks=("203.0.113.0/24",))},
+    "saudi_calling": {"services": ALL, "rules": Rules(countries=("SA",))},
+    "emptiest": {"services": ALL, "balance_micros": 0},
+    "poorest": {"services": ALL, "balance_micros": 5_000},
 }
 """What is particular to each account. The golden files call its token by its name."""
+
+
+@dataclass(frozen=True)
+class OtherChannel:
+    """A channel that this installation has, with as little in it as a channel can have: one unit for each recipient."""
+
+    name: str
+
+    def prepare(self, submission: Submission) -> Prepared:
+        return Prepared(submission.content.text, "text", "", 1, [Draft(each, 1) for each in submission.recipients])
 
 
 @dataclass
@@ -119,13 +142,21 @@ class World:
             SenderName(identifier + 10 + place, identifier, "sms", sender, country, category, state, expires_ms)
             for place, (sender, state, category, country, expires_ms) in enumerate(SENDERS)
         )
+        others: Iterable[SenderName] = (
+            SenderName(identifier + 100, identifier, channel, sender, "", "any", state, 0)
+            for channel, senders in OTHER_SENDERS.items()
+            for sender, state in senders
+        )
         directory = self.rt.directory
         self.rt.directory = replace(
             directory,
             accounts={**directory.accounts, identifier: account},
             applications={**directory.applications, application.id: application},
             tokens={**directory.tokens, token.hash: token},
-            senders={**directory.senders, **{(identifier, "sms", each.name): (each,) for each in names}},
+            senders={
+                **directory.senders,
+                **{(identifier, each.channel, each.name): (each,) for each in (*names, *others)},
+            },
             wallets={**directory.wallets, (identifier, "live", "SAR"): identifier + 3},
         )
         async with self.rt.store.transaction() as tx:
@@ -148,6 +179,10 @@ class World:
                 )
             )
 
+    def install(self, channel: str) -> None:
+        """Let the installation have one of the other channels."""
+        self.rt.channels[channel] = OtherChannel(channel)  # type: ignore[assignment]
+
 
 @pytest.fixture
 async def world(store_url: str) -> AsyncIterator[World]:
@@ -155,15 +190,24 @@ async def world(store_url: str) -> AsyncIterator[World]:
     async with make_runtime(store_url, clock=clock) as rt:
         dialect = Taqnyat()
         rt.dialects = {dialect.name: dialect}
-        route = Route(7, "live", 1, "live", "sms", (CONNECTOR_ID,), countries=frozenset({"SA", "TR", "AE"}))
+        rt.channels = {"sms": rt.channels["sms"]}
+        reached = frozenset({"SA", "TR", "AE"})
         rt.directory = make_directory(
             accounts={},
             applications={},
             tokens={},
             senders={},
             wallets={},
-            routes=(route,),
-            prices={(0, "sms"): (PRICES,)},
+            routes=(
+                Route(7, "sms", 1, "live", "sms", (CONNECTOR_ID,), countries=reached),
+                Route(8, "voice", 1, "live", "voice", (CONNECTOR_ID,)),
+                Route(9, "email", 1, "live", "email", (CONNECTOR_ID,)),
+            ),
+            prices={
+                (0, "sms"): (PRICES,),
+                (0, "voice"): (PriceList(7, "calls", "SAR", ChargeOn.SENT, [PriceRow("", 100_000)]),),
+                (0, "email"): (PriceList(8, "mails", "SAR", ChargeOn.SENT, [PriceRow("", 10_000)]),),
+            },
         )
         world = World(rt, clock, store_url, make_app(rt, lambda: True))
         for place, (name, particular) in enumerate(ACCOUNTS.items()):
