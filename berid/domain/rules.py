@@ -310,8 +310,7 @@ class Gate:
             consent = Decision("consent", Outcome.PASS, "the recipient has agreed", name)
         else:
             consent = Decision("consent", Outcome.REFUSE, _NO_OPT_IN.detail, name, _NO_OPT_IN.kind)
-        *before, hours = plan.decisions
-        found += [*before, consent, hours]
+        found += [*plan.decisions, consent]
         if plan.pack.opt_out_words:
             found.append(_opt_out_text(plan.pack, text))
         return found
