@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -32,6 +33,9 @@ def document(endpoints: Sequence[Endpoint]) -> bytes:
     types = [kind for each in endpoints for kind in (each.body, each.answer, each.query) if kind is not None]
     unique = [*dict.fromkeys(types), Problem]
     schemas, components = msgspec.json.schema_components(unique, ref_template=_REF)
+    for schema in components.values():
+        if "description" in schema:
+            schema["description"] = cleandoc(schema["description"])
     named = dict(zip(unique, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for each in endpoints:
