@@ -117,7 +117,8 @@ class Pace:
         steady = speed - reserve
         # Without a ceiling nobody looked at the bucket: what was taken from it then is not owed.
         filled = max(0.0, self._bucket) + (now_s - self._filled_s) * steady
-        self._bucket = min(max(1.0, steady * _STEP_S), filled)
+        # Room for two at least: what a late timer or a rounding costs one part, the next one has.
+        self._bucket = min(max(2.0, steady * _STEP_S), filled)
         self._filled_s = now_s
         return max(0, left), max(0, min(left - reserve, int(self._bucket)))
 
@@ -134,7 +135,7 @@ class Pace:
             ends = [ended[0][0] for ended in (self._ended, self._lost) if ended]
             return min(1.0, max(_SLOT_S, min(ends, default=inf) - now_s))
         steady = speed - reserve
-        return min(1.0, max(_WRITE_S, (1.0 - self._bucket) / steady))
+        return min(1.0, max(_WRITE_S, (1.0 - self._bucket) / steady + _SLOT_S))
 
     def written(self, parts: int, is_bulk: bool) -> None:
         """Count parts as written."""

@@ -125,8 +125,9 @@ def test_all_room_comes_back_when_everything_is_answered_or_lost(rate: float, st
     assert carrier.pace.room(carrier.now_s + 200)[0] == (max(1, int(rate)) if rate else 1 << 30)
 
 
-def run(carrier: Carrier, seconds: float, step: Step) -> int:
-    """Send as much as the pace allows, waking only when it says so or an answer comes; the parts written."""
+def run(carrier: Carrier, seconds: float, step: Step, late_s: float = 0.0) -> int:
+    """Send as much as the pace allows, waking only when it says so, and `late_s` after that, or when an answer comes; the
+    parts written."""
     end_s = carrier.now_s + seconds
     written = 0
     while carrier.now_s < end_s:
@@ -138,7 +139,7 @@ def run(carrier: Carrier, seconds: float, step: Step) -> int:
         wait_s = carrier.pace.wait_s(carrier.now_s)
         assert wait_s > 0
         next_answer_s = carrier._flying[0][0] - carrier.now_s if carrier._flying else inf
-        carrier.pass_time(min(max(wait_s, 0.0005), max(next_answer_s, 0.0005)))
+        carrier.pass_time(min(wait_s + late_s, max(next_answer_s, 0.0005)))
     return written
 
 
@@ -154,6 +155,13 @@ def test_first_priority_gets_the_whole_rate_when_the_round_trip_is_tiny(rate: in
 def test_bulk_gets_the_rate_less_the_reserve(rate: int, share: float) -> None:
     carrier = Carrier(Pace(rate, 100.0))
     assert run(carrier, 20, Step(0, 0, is_bulk=True, handling_ms=0.2, answering_ms=0.2)) >= 20 * rate * share
+
+
+@pytest.mark.parametrize("rate", [1, 4, 10, 20, 300])
+def test_timers_that_are_late_cost_bulk_next_to_nothing(rate: int) -> None:
+    step = Step(0, 0, is_bulk=True, handling_ms=0.2, answering_ms=0.2)
+    on_time, late = Carrier(Pace(rate, 100.0)), Carrier(Pace(rate, 100.0))
+    assert run(late, 20, step, late_s=0.004) >= run(on_time, 20, step) * 0.98
 
 
 def test_longer_round_trip_costs_no_more_than_itself() -> None:
