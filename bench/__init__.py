@@ -1,0 +1,1 @@
+"""The benchmark of the product: `make bench`, or `python -m bench --help`."""

@@ -1,0 +1,243 @@
+"""The rows of the benchmark. Each takes a store and gives figures by name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import text
+
+from bench import far
+from bench.load import Render, Result, fire, get, post
+from bench.stage import SENDER, Stage, stage
+from berid.store import make_engine
+
+DRAIN_S = 240.0
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much each row does."""
+
+    singles: int
+    bulk_requests: int
+    queued: int
+    otps: int
+    history: int
+    limit_s: float
+
+
+FULL = Size(singles=60_000, bulk_requests=100, queued=1_000_000, otps=1_000, history=10_000_000, limit_s=30.0)
+QUICK = Size(singles=10_000, bulk_requests=20, queued=20_000, otps=100, history=200_000, limit_s=10.0)
+
+
+def number(place: int) -> str:
+    """A Saudi mobile number that is in nobody's mood."""
+    return f"96650{place % 1_000_000:06d}9"
+
+
+def native(token: str, recipients: int = 1, keyed: bool = True) -> Render:
+    """Native POSTs, each with its own idempotency key."""
+
+    def render(place: int) -> bytes:
+        to = [number(place * recipients + each) for each in range(recipients)]
+        body = json.dumps(
+            {"to": to if recipients > 1 else to[0], "text": f"Order {place} is on its way", "sender": SENDER}
+        )
+        return post("/api/v1/messages", token, body.encode(), f"k-{place}" if keyed else "")
+
+    return render
+
+
+def taqnyat_post(token: str) -> Render:
+    """Taqnyat's documented call."""
+    return lambda place: post(
+        "/v1/messages",
+        token,
+        json.dumps(
+            {"recipients": [int(number(place))], "body": f"Order {place} is on its way", "sender": SENDER}
+        ).encode(),
+    )
+
+
+def taqnyat_get(token: str) -> Render:
+    """The same by GET."""
+    return lambda place: get(
+        f"/v1/messages?recipients={number(place)}&sender={SENDER}&body={quote(f'Order {place} is on its way')}", token
+    )
+
+
+def turkeysms_post(key: str) -> Render:
+    """TurkeySMS's documented call."""
+    return lambda place: post(
+        "/api/v3/gonder/add-content",
+        "-",
+        json.dumps(
+            {
+                "api_key": key,
+                "title": SENDER,
+                "text": f"Order {place} is on its way",
+                "sentto": number(place),
+                "response_type": "json",
+            }
+        ).encode(),
+    )
+
+
+def turkeysms_get(key: str) -> Render:
+    """The same by GET."""
+    return lambda place: get(
+        f"/api/v3/get/get.php?api_key={key}&title={SENDER}&mobile={number(place)}&response_type=json"
+        f"&text={quote(f'Order {place} is on its way')}",
+        "-",
+    )
+
+
+def figures_of(result: Result, cpu_s: float) -> Figures:
+    """What a run of single requests shows."""
+    return {
+        "requests/s": round(result.rate),
+        "p50 ms": round(result.quantile_ms(0.5), 1),
+        "p99 ms": round(result.quantile_ms(0.99), 1),
+        "server CPU us/request": round(1e6 * cpu_s / result.count, 1),
+        "answers": result.statuses,
+    }
+
+
+async def floor(size: Size) -> Figures:
+    """A bare ASGI answer under the same server and the same load: what the web costs before anything is done."""
+    process = far.Process(far.bare_asgi, {})
+    try:
+        before = process.cpu_s()
+        result = await fire(process.ready, taqnyat_post("-"), size.singles, 64, size.limit_s)
+        return figures_of(result, process.cpu_s() - before)
+    finally:
+        process.end()
+
+
+async def accepted(kind: str, preload: str, size: Size) -> Figures:
+    """Single requests accepted on disk, with keys, validation, rating, ledger and idempotency; nothing leaves yet."""
+    figures: Figures = {}
+    async with stage(kind, preload, links=False, callbacks=False) as ground:
+        doors = {
+            "native POST": native(ground.token),
+            "taqnyat POST": taqnyat_post(ground.token),
+            "taqnyat GET": taqnyat_get(ground.token),
+            "turkeysms POST": turkeysms_post(ground.api_key),
+            "turkeysms GET": turkeysms_get(ground.api_key),
+        }
+        for name, render in doors.items():
+            commits, cpu = ground.server.ask("commits"), ground.server.cpu_s()
+            result = await fire(ground.port, render, size.singles, 64, size.limit_s)
+            figures[name] = figures_of(result, ground.server.cpu_s() - cpu)
+            made = ground.server.ask("commits")[0] - commits[0]
+            figures[name]["messages/commit"] = round(result.count / max(1, made), 1)
+    return figures
+
+
+async def through(kind: str, preload: str, size: Size) -> Figures:
+    """Single requests accepted, submitted, receipt settled, called back: the whole path, measured to its end."""
+    async with stage(kind, preload) as ground:
+        commits, cpu, started = ground.server.ask("commits"), ground.server.cpu_s(), time.perf_counter()
+        result = await fire(ground.port, taqnyat_post(ground.token), size.singles, 64, size.limit_s)
+        await _drained(ground, result.count)
+        elapsed = time.perf_counter() - started
+        made = ground.server.ask("commits")[0] - commits[0]
+        return {
+            "accepted/s": round(result.rate),
+            "p99 ms": round(result.quantile_ms(0.99), 1),
+            "end to end/s": round(result.count / elapsed),
+            "server CPU us/message": round(1e6 * (ground.server.cpu_s() - cpu) / result.count, 1),
+            "commits/message": round(made / result.count, 3),
+            **await _states(ground),
+        }
+
+
+async def bulk(kind: str, preload: str, size: Size) -> Figures:
+    """Requests with 1,000 recipients each: accepted, then delivered with receipts, callbacks in batches."""
+    async with stage(kind, preload) as ground:
+        cpu, started = ground.server.cpu_s(), time.perf_counter()
+        result = await fire(ground.port, native(ground.token, 1000), size.bulk_requests, 4, size.limit_s)
+        count = result.count * 1000
+        await _drained(ground, count)
+        elapsed = time.perf_counter() - started
+        return {
+            "recipients accepted/s": round(count / result.elapsed_s),
+            "recipients delivered/s": round(count / elapsed),
+            "server CPU us/recipient": round(1e6 * (ground.server.cpu_s() - cpu) / count, 1),
+            **await _states(ground),
+        }
+
+
+async def overtaking(kind: str, preload: str, size: Size) -> Figures:
+    """One-time passwords while a large backlog of bulk drains flat out on the same route, 2,000 a second."""
+    async with stage(kind, preload, rate=2000, callbacks=False) as ground:
+        per_request = 1000
+        await fire(ground.port, _bulk(ground.token, per_request), size.queued // per_request, 4, 600.0)
+        rss = ground.server.rss_mb()
+        sent: dict[str, float] = {}
+        waits = []
+        for place in range(size.otps):
+            recipient = f"{far.MARKED}{place:07d}"
+            body = json.dumps({"to": recipient}).encode()
+            sent[recipient] = time.time()
+            waits.append(asyncio.ensure_future(_one(ground.port, post("/api/v1/otp", ground.token, body))))
+            await asyncio.sleep(0.05)
+        answers = await asyncio.gather(*waits)
+        await asyncio.sleep(1.0)
+        arrivals = ground.carrier.ask("arrivals")
+        late = sorted(1000 * (arrivals[to] - at) for to, at in sent.items() if to in arrivals)
+        return {
+            "OTPs": len(sent),
+            "accepted": sum(answer.startswith(b"HTTP/1.1 201") for answer in answers),
+            "arrived": len(late),
+            "request to carrier p50 ms": round(late[len(late) // 2], 1) if late else None,
+            "request to carrier p99 ms": round(late[int(len(late) * 0.99)], 1) if late else None,
+            "RSS MB with the backlog": round(rss),
+            **await _states(ground),
+        }
+
+
+def _bulk(token: str, recipients: int) -> Render:
+    def render(place: int) -> bytes:
+        to = [number(place * recipients + each) for each in range(recipients)]
+        body = {"to": to, "text": "Everything must go", "sender": SENDER, "priority": "bulk"}
+        return post("/api/v1/messages", token, json.dumps(body).encode())
+
+    return render
+
+
+async def _one(port: int, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    return answer
+
+
+async def _drained(ground: Stage, count: int) -> None:
+    """Wait until every message has been called back, or nothing has moved for a while."""
+    seen, moved = -1, time.perf_counter()
+    while True:
+        events = ground.receiver.ask("counts")["events"]
+        if events >= count:
+            return
+        if events != seen:
+            seen, moved = events, time.perf_counter()
+        elif time.perf_counter() - moved > 15:
+            return
+        await asyncio.sleep(0.05)
+
+
+async def _states(ground: Stage) -> Figures:
+    """What the database says at the end: nothing may be missing in a figure."""
+    engine = make_engine(ground.url)
+    async with engine.connect() as connection:
+        rows = (await connection.execute(text("SELECT state, count(*) FROM delivery GROUP BY state"))).all()
+    await engine.dispose()
+    return {"states": {row[0]: row[1] for row in rows}, "events told": ground.receiver.ask("counts")["events"]}
