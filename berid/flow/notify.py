@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from berid.base import failpoint
 from berid.base.ids import show
 from berid.domain.report import Endpoint
 from berid.flow.changes import CALLBACK_LEASE_MS
@@ -287,7 +288,7 @@ class _Host:
         return tries
 
     def _next_ms(self, tell: Tell) -> int:
-        schedule = self._rt.config.net.callback_schedule_s
+        schedule = pauses_s(self._rt, tell.endpoint_id)
         if tell.attempts > len(schedule):
             return -1
         return self._rt.clock.now_ms() + int(schedule[tell.attempts - 1] * 1000)
@@ -316,16 +317,33 @@ def _waits_for_bind(rt: Runtime, lane_name: str) -> bool:
     return rt.binds is None or not rt.binds.serves(application_id)
 
 
+def pauses_s(rt: Runtime, endpoint_id: int) -> Sequence[float]:
+    """The pauses after each failed try of an endpoint's callbacks; after the last one it is given up.
+
+    As configured, unless the endpoint's dialect has a `schedule_s(endpoint)`: some providers promise a schedule of their own.
+    """
+    endpoint = rt.directory.endpoint_by_id.get(endpoint_id)
+    own = getattr(rt.dialects.get(endpoint.kind), "schedule_s", None) if endpoint is not None else None
+    if endpoint is None or own is None:
+        return rt.config.net.callback_schedule_s
+    pauses: Sequence[float] = own(endpoint)
+    return pauses
+
+
 async def tell_endpoint(rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) -> tuple[int, str, int, bool]:
     """Tell one web address some events. Returns (status, error in words, milliseconds, whether it was received)."""
     dialect = rt.dialects.get(endpoint.kind)
     if dialect is None:
         return 0, f"no dialect {endpoint.kind!r}", 0, False
     body, headers = dialect.render(rt, endpoint, tells)
+    if failpoint.armed:
+        failpoint.hit("notify.before_post")
     try:
         answer = await rt.http.post(endpoint.url, body, headers)
     except NetError as error:
         return 0, f"{error.kind}: {error}", 0, False
+    if failpoint.armed:
+        failpoint.hit("notify.after_post")
     if dialect.is_told(rt, endpoint, answer.status, answer.body):
         return answer.status, "", answer.elapsed_ms, True
     return answer.status, f"answered {answer.status}", answer.elapsed_ms, False
