@@ -532,7 +532,9 @@ async def create_price_list(
 
 
 @price.command(name="import")
-async def import_prices(price_list: str, file: Path, /, *, dry_run: bool = False, at: At) -> None:
+async def import_prices(
+    price_list: str, file: Annotated[Path, Parameter(allow_leading_hyphen=True)], /, *, dry_run: bool = False, at: At
+) -> None:
     """Make a price list say what a CSV file says, and show the difference.
 
     The first line names the columns: prefix,price and, if wanted, category,operator,from,until.

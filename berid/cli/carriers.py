@@ -49,7 +49,7 @@ async def add_connector(
     channel: str = "sms",
     kind: str = "smpp",
     mode: Mode = "live",
-    settings: Path | None = None,
+    settings: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     set: Annotated[list[str], Parameter(negative=())] = [],  # noqa: A002, B006
     off: bool = False,
     at: At,
@@ -87,7 +87,7 @@ async def change_connector(
     name: str,
     /,
     *changes: str,
-    settings: Path | None = None,
+    settings: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     at: At,
 ) -> None:
     """Change settings of a connector. It binds again with them.

@@ -21,7 +21,7 @@ message = App(name="message", help=f"Messages of the account whose token is in {
 
 
 async def send(
-    text: str,
+    text: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
     to: Annotated[list[str], Parameter(consume_multiple=True, negative=())],
