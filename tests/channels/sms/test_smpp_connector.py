@@ -657,6 +657,23 @@ async def test_dispatcher_is_woken_when_the_link_goes_and_comes(rt: Runtime, scr
         await until(connector, lambda: connector.is_up)
 
 
+async def test_carrier_that_unbinds_is_answered_and_bound_again_when_it_is_back(
+    rt: Runtime, carrier: Carrier, outcomes: Outcomes
+) -> None:
+    port = carrier.port
+    async with connected(rt, port) as connector:
+        under_way = make_outgoing()
+        connector.send([under_way], outcomes)
+        await carrier.stop()
+        await until(connector, lambda: not connector.is_up)
+        assert type((await outcomes.of(under_way))[0]) in (Sent, Uncertain)
+        await carrier.start(port=port)
+        await until(connector, lambda: connector.is_up)
+        outgoing = make_outgoing()
+        connector.send([outgoing], outcomes)
+        assert isinstance((await outcomes.of(outgoing))[0], Sent)
+
+
 async def test_carrier_that_answers_no_submit_is_given_up(
     rt: Runtime, scripted: ScriptedCarrier, outcomes: Outcomes
 ) -> None:
