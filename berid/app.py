@@ -33,11 +33,12 @@ from berid.flow.notify import Notifier
 from berid.flow.ports import Runtime
 from berid.flow.retention import Retention
 from berid.flow.sweep import Sweeper, hold_late_schedules
-from berid.metrics import Metrics
+from berid.metrics import CONTENT_TYPE, Metrics
 from berid.net import Outbound
 from berid.store import Store, jobs, open_store, processes, schema
 from berid.store import directory as directories
 from berid.store.hot import StoreAway
+from berid.trace import Trace
 
 log = logging.getLogger("berid.app")
 
@@ -76,6 +77,7 @@ class Ports:
     https: int | None = None
     smpp: int | None = None
     smpps: int | None = None
+    metrics: int | None = None
 
 
 @dataclass(slots=True)
@@ -103,6 +105,7 @@ class App:
         config.data_dir.mkdir(parents=True, exist_ok=True)
         await schema.check(config.database_url)
         lock = _lock_data(config) if config.database_url.startswith("sqlite") else -1
+        trace = Trace(config.tracing)
         metrics = Metrics()
         store = await open_store(config.database_url, clock, metrics.commit)
         name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
@@ -132,6 +135,7 @@ class App:
             channels=channels.discover(),
             directory=found,
             dialects=dialects.discover(),
+            trace=trace,
         )
         app = cls(config, rt, _name=name, _lock=lock)
         try:
@@ -180,6 +184,12 @@ class App:
             self.ports.https = await secure.open()
             self._spawn("certificate", secure.follow_certificate(self.rt.clock))
 
+        metrics = self.config.metrics
+        if metrics.enabled:
+            figures = _Listener(_figures(self.rt), metrics.host, metrics.port)
+            self._listeners.append(figures)
+            self.ports.metrics = await figures.open()
+
     async def stop(self) -> None:
         """Stop in order, losing nothing: what was accepted stays queued, what is on the wire is waited for."""
         rt = self.rt
@@ -201,6 +211,7 @@ class App:
                 await processes.leave(tx, rt.slot, self._name)
         await rt.http.close()
         await rt.store.close()
+        rt.trace.close()
         if self._lock >= 0:
             os.close(self._lock)
 
@@ -296,6 +307,18 @@ class _Watch:
     def _worst_lag(self) -> float:
         worst, self._lag_s = self._lag_s, 0.0
         return worst
+
+
+def _figures(rt: Runtime) -> Any:
+    """The listener of `metrics.enabled`: whatever the path, the figures."""
+
+    async def application(scope: Any, _receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            headers = [(b"content-type", CONTENT_TYPE.encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": rt.metrics.render()})
+
+    return application
 
 
 class _Server(uvicorn.Server):

@@ -17,6 +17,7 @@ LAYERS = [
     {"queue"},
     {"store", "net"},
     {"domain"},
+    {"trace"},
     {"config", "wire", "metrics"},
     {"base"},
 ]

@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
+from berid.base import failpoint
 from berid.base.ids import show
 from berid.dialects.reading import Unreadable, read_fields, read_form
 from berid.domain.account import is_in_networks
@@ -350,6 +351,7 @@ class Web:
         self.trusted = tuple(str(network) for network in http.trusted_proxies)
         self.is_ready = is_ready
         self._ids = rt.ids
+        self._trace = rt.trace
         self._pages = pages
         self._table = _Table()
         self._by_host: dict[str, _Table] = {}
@@ -419,7 +421,8 @@ class Web:
             names = [segment[1:-1] for segment in route.path.split("/") if segment.startswith("{")]
             request.params = dict(zip(names, values, strict=True))
         try:
-            return await route.handler(request)
+            with self._trace.span("request", method=method, route=route.path):
+                return await route.handler(request)
         except Refused as error:
             refusals = error.refusals
         except StoreAway as error:
@@ -430,7 +433,10 @@ class Web:
         except TooLarge:
             return self._fail(request, group, 413)
         except TooSlow:
-            return self._fail(request, group, 408)
+            # What is still to come of the body must not be taken for the next request (RFC 9110, section 15.5.9).
+            response = self._fail(request, group, 408)
+            response.headers = (*response.headers, (b"connection", b"close"))
+            return response
         except Gone:
             raise
         except Exception:
@@ -492,8 +498,12 @@ async def _send(send: Send, request: Request, response: Response) -> None:
     headers = [(b"x-request-id", request.id.encode()), *response.headers]
     if response.status != 204:
         headers += ((b"content-type", response.content_type), (b"content-length", b"%d" % len(body)))
+    if failpoint.armed:
+        failpoint.hit("web.before_answer")
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
+    if failpoint.armed:
+        failpoint.hit("web.after_answer")
 
 
 def _log_crash(request: Request, route: Route) -> None:

@@ -88,6 +88,11 @@ async def accept(rt: Runtime, caller: Caller, submission: Submission, scope: Sco
     store did not take it: the same request may be sent again. The same idempotency key with the same body gives the
     first answer again.
     """
+    with rt.trace.span("accept", dialect=caller.dialect, recipients=len(submission.recipients)):
+        return await _accept_one(rt, caller, submission, scope)
+
+
+async def _accept_one(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -> Accepted:
     order = _decide(rt, caller, submission, scope)
     metrics = rt.metrics
     if len(order.lines) > PAGE:

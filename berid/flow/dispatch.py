@@ -407,7 +407,8 @@ class Dispatcher:
         """Commit the intent, then hand over those that may go."""
         rt, connector = self._rt, self._connector
         try:
-            started = (await rt.store.hot.do(START, [_Intent(self._id, parcel, rt.clock.now_ms())]))[0]
+            with rt.trace.span("dispatch", connector=self._id, deliveries=len(parcel)):
+                started = (await rt.store.hot.do(START, [_Intent(self._id, parcel, rt.clock.now_ms())]))[0]
         except StoreAway:
             connector.give_back(sum(outgoing.parts for outgoing in parcel))
             self.lane.push(parcel)

@@ -339,7 +339,8 @@ async def tell_endpoint(rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) 
     if failpoint.armed:
         failpoint.hit("notify.before_post")
     try:
-        answer = await rt.http.post(endpoint.url, body, headers)
+        with rt.trace.span("callback", endpoint=endpoint.id, events=len(tells)):
+            answer = await rt.http.post(endpoint.url, body, headers)
     except NetError as error:
         return 0, f"{error.kind}: {error}", 0, False
     if failpoint.armed:

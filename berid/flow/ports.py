@@ -27,6 +27,7 @@ from berid.metrics import Metrics
 from berid.net import Outbound
 from berid.queue.lanes import Lane
 from berid.store import Store
+from berid.trace import Trace
 
 Outcome = Sent | SendFailure
 """How one try through a connector ended."""
@@ -141,6 +142,7 @@ class Runtime:
     channels: dict[str, Channel]
     directory: Directory = field(default_factory=Directory)
     limits: Limits = field(default_factory=Limits)
+    trace: Trace = field(default_factory=Trace)
     dialects: dict[str, Dialect] = field(default_factory=dict)
     connectors: dict[int, Connector] = field(default_factory=dict)
     lanes: dict[str, Lane[Any]] = field(default_factory=dict)

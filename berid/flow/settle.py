@@ -41,7 +41,8 @@ async def settle(rt: Runtime, reports: Sequence[DeliveryReport]) -> None:
     for report in reports:
         rt.metrics.receipt(report.connector_id, report.state.value)
     if fresh:
-        await rt.store.hot.do(SETTLE, [_Told(rt, report) for report in fresh])
+        with rt.trace.span("settle", reports=len(fresh)):
+            await rt.store.hot.do(SETTLE, [_Told(rt, report) for report in fresh])
 
 
 async def _settle(tx: HotTx, asks: list[_Told]) -> list[Exception | None]:
