@@ -29,6 +29,7 @@ from berid.base.secret import Vault, load_key
 from berid.config import Config
 from berid.dialects.web import make_app
 from berid.flow.links import Links
+from berid.flow.manage import verify_ledger
 from berid.flow.notify import Notifier
 from berid.flow.ports import Runtime
 from berid.flow.retention import Retention
@@ -47,6 +48,9 @@ WATCH_S = 0.5
 
 DEPTHS_S = 5.0
 """How often queue depths are counted for the metrics."""
+
+BOOKS_S = 900.0
+"""How often the books are proved while traffic runs. It reads the whole ledger, beside everything else."""
 
 LAG_STEP_S = 0.25
 """How often the event loop's lateness is measured."""
@@ -154,7 +158,8 @@ class App:
             log.warning("schedules that came due while the platform was down are held", extra={"count": held})
         self._spawn("watch", self._watch())
         self._spawn("renew", self._renew())
-        self._spawn("depths", _Watch(rt).run())
+        watch = _Watch(rt)
+        self._spawn("depths", watch.run())
         if "links" in roles:
             self._links = Links(rt)
             await self._links.once()
@@ -164,6 +169,7 @@ class App:
             self._spawn("notifier", self._notifier.run())
             self._spawn("sweeper", Sweeper(rt).run())
             self._spawn("retention", Retention(rt).run())
+            self._spawn("books", watch.prove_books())
         for dialect in rt.dialects.values():
             listen = getattr(dialect, "listen", None)
             if listen is not None and dialect.name in roles:
@@ -199,7 +205,7 @@ class App:
             shut = getattr(dialect, "shut", None)
             if shut is not None:
                 await shut(rt)
-        await self._cancel("links", "notifier", "sweeper", "retention", "depths", "certificate")
+        await self._cancel("links", "notifier", "sweeper", "retention", "books", "depths", "certificate")
         if self._links is not None:
             await self._links.stop()
         if self._notifier is not None:
@@ -274,6 +280,8 @@ class _Watch:
         self._rt = rt
         self._found: list[jobs.LaneDepth] = []
         self._lag_s = 0.0
+        self._balanced = 1.0
+        rt.metrics.watch("berid_money_balanced", lambda: self._balanced)
         rt.metrics.watch("berid_queue_depth", lambda: {(d.lane, d.priority): d.jobs for d in self._found})
         rt.metrics.watch(
             "berid_queue_oldest_age_seconds",
@@ -303,6 +311,20 @@ class _Watch:
             while (now_s := rt.clock.ticks_s()) - counted_s < DEPTHS_S:
                 await rt.clock.sleep(LAG_STEP_S)
                 self._lag_s = max(self._lag_s, rt.clock.ticks_s() - now_s - LAG_STEP_S)
+
+    async def prove_books(self) -> None:
+        """Prove every balance from its entries, now and then; what does not fit is named in the log."""
+        rt = self._rt
+        while True:
+            try:
+                async with rt.store.read() as tx:
+                    found = await verify_ledger(tx, limit=10)
+                self._balanced = 0.0 if found else 1.0
+                for discrepancy in found:
+                    log.critical("the books do not balance", extra={"discrepancy": repr(discrepancy)})
+            except StoreAway:
+                log.warning("the store is away; the books were not proved")
+            await rt.clock.sleep(BOOKS_S)
 
     def _worst_lag(self) -> float:
         worst, self._lag_s = self._lag_s, 0.0
