@@ -16,6 +16,7 @@ from berid.cli.here import At, Failed, account_id, facts_of
 from berid.domain.directory import Directory
 from berid.domain.routing import Route
 from berid.flow import manage
+from berid.flow.manage.carriers import SEALED
 from berid.flow.ports import Channel
 from berid.store import Tx, accounts, directory, work
 
@@ -34,7 +35,7 @@ async def list_connectors(*, at: At) -> None:
         found = (await accounts.connectors(tx)).values()
     rows = []
     for each in found:
-        settings = {name: "***" if str(value).startswith("sealed:") else value for name, value in each.settings.items()}
+        settings = {name: "***" if str(value).startswith(SEALED) else value for name, value in each.settings.items()}
         facts = facts_of(each, "con")
         facts["settings"] = settings if at.is_json else " ".join(f"{name}={value}" for name, value in settings.items())
         rows.append(facts)

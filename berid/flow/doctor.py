@@ -24,6 +24,7 @@ from berid.base.clock import Clock
 from berid.base.ids import EPOCH_MS
 from berid.base.secret import Unreadable, Vault, load_key
 from berid.config import Config
+from berid.flow.manage.carriers import SEAL_PURPOSE, SEALED
 from berid.store import Tx, accounts, open_store, processes, schema, sqlite_path
 from berid.store.hot import StoreAway
 
@@ -160,7 +161,7 @@ async def _connectors(tx: Tx, config: Config) -> AsyncIterator[Finding]:
         (each.name, value)
         for each in known
         for value in each.settings.values()
-        if isinstance(value, str) and value.startswith("sealed:")
+        if isinstance(value, str) and value.startswith(SEALED)
     ]
     if sealed:
         yield _opens(config, sealed)
@@ -180,7 +181,7 @@ def _opens(config: Config, sealed: list[tuple[str, str]]) -> Finding:
         return _error("sealed", "carriers' passwords cannot be opened without the key", "put the key right first")
     for name, value in sealed:
         try:
-            vault.open(value.removeprefix("sealed:"), "connector")
+            vault.open(value.removeprefix(SEALED), SEAL_PURPOSE)
         except Unreadable:
             hint = f"bring the old key back, or give the password again: berid connector set {name} --settings FILE"
             return _error("sealed", f"the password of {name} was sealed with another key", hint)

@@ -20,8 +20,11 @@ from berid.store import Tx, accounts, directory
 CONNECTOR_STATES = ("on", "paused", "draining", "off")
 
 _SECRET_NAME = re.compile(r"(?:.*_)?(?:password|secret|token|key)")
-_SEALED = "sealed:"
-_PURPOSE = "connector"
+SEALED = "sealed:"
+"""Begins a setting that is sealed."""
+
+SEAL_PURPOSE = "connector"
+"""What the vault binds connectors' secrets to."""
 
 
 async def create_connector(
@@ -221,8 +224,8 @@ def _check_state(state: str) -> None:
 def _seal(vault: Vault, settings: Mapping[str, object]) -> dict[str, object]:
     """Settings as they are stored: the secrets among them sealed, as the channels open them."""
     return {
-        name: _SEALED + vault.seal(value, _PURPOSE)
-        if _SECRET_NAME.fullmatch(name) and isinstance(value, str) and value and not value.startswith(_SEALED)
+        name: SEALED + vault.seal(value, SEAL_PURPOSE)
+        if _SECRET_NAME.fullmatch(name) and isinstance(value, str) and value and not value.startswith(SEALED)
         else value
         for name, value in settings.items()
     }
