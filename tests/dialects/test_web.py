@@ -18,6 +18,7 @@ from berid.dialects.reading import Unreadable, read_fields
 from berid.dialects.web import Group, Request, Response, Route, Web
 from berid.domain.errors import Refusal, RefusalKind, Refused
 from berid.store.hot import StoreAway
+from berid.trace import Trace
 from tests.dialects.asgi import Answer, call
 
 NOW_MS = 1_790_000_000_000
@@ -52,7 +53,7 @@ async def fields(request: Request) -> Response:
 
 def web(*routes: Route, pages: Any = None, **http: Any) -> Web:
     """The application with these routes and `http` settings."""
-    rt: Any = SimpleNamespace(config=Config(http=Http(**http)), ids=IdMaker(lambda: NOW_MS))
+    rt: Any = SimpleNamespace(config=Config(http=Http(**http)), ids=IdMaker(lambda: NOW_MS), trace=Trace())
     return Web(rt, routes, lambda: True, pages)
 
 
@@ -287,7 +288,7 @@ async def test_route_may_take_larger_bodies() -> None:
 async def test_body_that_stops_arriving_is_given_up(body: tuple[bytes, ...]) -> None:
     app = web(Route(("POST",), "/api/v1/x", read_all, API), request_timeout_s=0.02)
     answer = await call(app, "POST", "/api/v1/x", body, stalls=True)
-    assert (answer.status, answer.body) == (408, b"api fails 408")
+    assert (answer.status, answer.body, answer.headers["connection"]) == (408, b"api fails 408", "close")
 
 
 @pytest.mark.parametrize("body", [(), (b"half",), (b"half", b"of it")])
