@@ -137,6 +137,13 @@ class Pace:
         steady = speed - reserve
         return min(1.0, max(_WRITE_S, (1.0 - self._bucket) / steady + _SLOT_S))
 
+    def begin_full(self, now_s: float) -> None:
+        """Count as if the whole rate had just been used: a connector that begins may be the next of one that ended a
+        moment ago, in this process or in one before."""
+        if self.rate:
+            self._counted += self._limit
+            _add(self._ended, now_s + self._window_s, self._limit)
+
     def written(self, parts: int, is_bulk: bool) -> None:
         """Count parts as written."""
         self._counted += parts

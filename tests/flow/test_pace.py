@@ -189,6 +189,14 @@ def test_late_wake_up_is_caught_up_but_makes_no_burst() -> None:
     assert pace.room(103.0)[1] == pytest.approx(47, abs=1)
 
 
+@pytest.mark.parametrize(("rate", "wait_s"), [(10, 1.01), (0.5, 2.01)])
+def test_connector_that_takes_over_from_another_waits_out_its_last_second(rate: float, wait_s: float) -> None:
+    pace = Pace(rate, 100.0)
+    pace.begin_full(100.0)
+    assert pace.room(100.0 + wait_s - 0.02) == (0, 0)
+    assert pace.room(100.0 + wait_s)[0] == max(1, int(rate))
+
+
 def test_no_rate_means_no_limit() -> None:
     pace = Pace(0, 100.0)
     for turn in range(10):

@@ -147,8 +147,8 @@ class _Flight:
         "outgoing",
         "pdus",
         "put_off_s",
+        "refusals",
         "report",
-        "tries",
     )
 
     def __init__(self, outgoing: Outgoing, report: Report, pdus: list[Submit]) -> None:
@@ -167,7 +167,8 @@ class _Flight:
         """The carrier's last word on a part that it put off."""
         self.put_off_s = 0.0
         """When it first put one off."""
-        self.tries = 0
+        self.refusals = 0
+        """How often it put one off."""
         self.is_over = False
         """Its outcome has been told; what is left of it in the queues is nothing any more."""
 
@@ -198,6 +199,7 @@ class SmppConnector:
         self.ticks = rt.clock.ticks_s
         self.translator = Translator(settings.id, self.smpp)
         self.pace = Pace(self.smpp.rate, self.ticks())
+        self.pace.begin_full(self.ticks())
         self._classes: dict[int, ErrorClass] = {}
         self._open: set[_Bind] = set()
         """Every connection."""
@@ -236,17 +238,19 @@ class SmppConnector:
             return
         self._is_stopping = True
         self._give_back_unbegun("stopping")
-        end_s = self.ticks() + min(STOP_S, self.smpp.response_timeout_s)
-        await self._until(lambda: not (self._urgent or self._bulk or any(bind.is_busy for bind in self._binds)), end_s)
+        await self._until(
+            lambda: not (self._urgent or self._bulk or any(bind.is_busy for bind in self._binds)),
+            min(STOP_S, self.smpp.response_timeout_s),
+        )
         for flight in self._take_waiting():
             self._give_up(flight)
         for bind in list(self._binds):
             bind.leave("stopping", is_urgent=True)
-        await self._until(lambda: not self._binds, self.ticks() + min(LEAVE_S, self.smpp.response_timeout_s))
+        await self._until(lambda: not self._binds, min(LEAVE_S, self.smpp.response_timeout_s))
         for keeper in self._keepers:
             keeper.cancel()  # which cuts what is still open
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        await self._until(lambda: not self._open, self.ticks() + LEAVE_S)
+        await self._until(lambda: not self._open, LEAVE_S)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -446,6 +450,7 @@ class SmppConnector:
             self._end(flight, Permanent(code))
             return
         flight.code = code
+        flight.refusals += 1
         if kind == "throttled":
             self.pace.throttled(sent_s)
         elif kind == "connector":
@@ -482,8 +487,7 @@ class SmppConnector:
     def _try_later(self, flight: _Flight, part: int, now_s: float) -> None:
         """Keep a part for another try, or give its delivery up when that has gone on for too long."""
         flight.put_off_s = flight.put_off_s or now_s
-        flight.tries += 1
-        wait_s = min(RETRY_LAST_S, RETRY_FIRST_S * 2 ** min(flight.tries - 1, 10)) * random.uniform(0.8, 1.2)  # noqa: S311
+        wait_s = min(RETRY_LAST_S, RETRY_FIRST_S * 2 ** min(flight.refusals, 10)) * random.uniform(0.8, 1.2)  # noqa: S311
         if self._is_stopping or now_s + wait_s > flight.put_off_s + RETRY_FOR_S:
             self._give_up(flight)
             return
@@ -639,12 +643,13 @@ class SmppConnector:
         for wake in self._wakes:
             wake()
 
-    async def _until(self, condition: Callable[[], bool], end_s: float) -> None:
-        """Wait until `condition` holds, but not longer than `end_s`."""
-        while not condition() and (left_s := end_s - self.ticks()) > 0:
-            self._progress.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._progress.wait(), left_s)
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait until `condition` holds, but not longer than that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._progress.clear()
+                    await self._progress.wait()
 
     # In
 

@@ -363,11 +363,11 @@ async def test_part_that_stays_put_off_after_another_was_accepted_is_permanent(
 async def test_parts_that_had_not_left_when_the_link_broke_follow_on_the_next(
     rt: Runtime, scripted: ScriptedCarrier, outcomes: Outcomes
 ) -> None:
-    # At this rate the second part waits a tenth of a second; by then the first is answered and the link gone.
+    # At this rate the last part waits a tenth of a second; by then the others are answered and the link is gone.
     async with connected(rt, scripted.port, rate=10) as connector:
         outgoing = long_delivery()
         connector.send([outgoing], outcomes)
-        await scripted.until(lambda: len(scripted.seen) == 1)
+        await scripted.until(lambda: len(scripted.seen) == 2)
         await asyncio.sleep(0.02)
         scripted.drop_links()
         await until(connector, lambda: not connector.is_up)
@@ -383,7 +383,7 @@ async def test_parts_for_which_no_link_comes_back_make_the_delivery_permanent(
     async with connected(rt, scripted.port, rate=10) as connector:
         begun, whole = long_delivery(), make_outgoing()
         connector.send([begun, whole], outcomes)
-        await scripted.until(lambda: len(scripted.seen) == 1)
+        await scripted.until(lambda: len(scripted.seen) == 2)
         await asyncio.sleep(0.02)
         scripted.bind_status = CommandStatus.ESME_RBINDFAIL
         scripted.drop_links()
