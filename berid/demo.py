@@ -274,6 +274,9 @@ def welcome(ready: dict[str, Any]) -> str:
     """What the person who started the demo reads: the address, a token, and calls that can be pasted."""
     url, token = ready["base_url"], ready["bearer_token"]
     authorization = f"-H 'Authorization: Bearer {token}'"
+    json_type = "-H 'Content-Type: application/json'"
+    theirs = f'{{"recipients":[966500000001],"body":"hello","sender":"{SENDER}"}}'
+    ours = f'{{"to":"966500000001","text":"hello","sender":"{SENDER}"}}'
     smpp = ready["smpp"]
     return f"""Berid serves at {url}
 
@@ -283,17 +286,15 @@ def welcome(ready: dict[str, Any]) -> str:
 
 Send a message as a client of Taqnyat does:
 
-  curl -X POST {url}/v1/messages {authorization} \\
-    -H 'Content-Type: application/json' -d '{{"recipients":[966500000001],"body":"hello","sender":"{SENDER}"}}'
+  curl -X POST {url}/v1/messages {authorization} {json_type} -d '{theirs}'
 
 or by our own API:
 
-  curl -X POST {url}/api/v1/messages {authorization} \\
-    -H 'Content-Type: application/json' -d '{{"to":["966500000001"],"text":"hello","sender":"{SENDER}"}}'
+  curl -X POST {url}/api/v1/messages {authorization} {json_type} -d '{ours}'
 
 See what became of it:
 
-  curl {url}/api/v1/messages?limit=1 {authorization}
+  curl '{url}/api/v1/messages?limit=1' {authorization}
 
 The carrier is simulated: nothing leaves this machine. Ctrl-C stops it; a second start gives the same tokens.
 """
