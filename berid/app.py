@@ -33,7 +33,7 @@ from berid.flow.manage import verify_ledger
 from berid.flow.notify import Notifier
 from berid.flow.ports import Runtime
 from berid.flow.retention import Retention
-from berid.flow.sweep import Sweeper, hold_late_schedules
+from berid.flow.sweep import Sweeper, hold_late_schedules, undo_left_loads
 from berid.metrics import CONTENT_TYPE, Metrics
 from berid.net import Outbound
 from berid.store import Store, jobs, open_store, processes, schema
@@ -153,6 +153,9 @@ class App:
         rt, roles = self.rt, self.config.roles
         async with rt.store.read() as tx:
             rt.parked = await jobs.parked_counts(tx)
+        undone = await undo_left_loads(rt)
+        if undone:
+            log.warning("requests that an ended process was still loading are undone", extra={"count": undone})
         held = await hold_late_schedules(rt, alive_ms)
         if held:
             log.warning("schedules that came due while the platform was down are held", extra={"count": held})

@@ -139,7 +139,8 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_variables_of_tests_and_of_others_are_left_alone() -> None:
-    assert load(None, {"BERID_TEST_POSTGRES_URL": "x", "BERID_FAILPOINT": "start.after_commit:3", "PORT": "1", "BERIDX": "2"}, {}) == Config()
+    others = {"BERID_TEST_POSTGRES_URL": "x", "BERID_FAILPOINT": "start.after_commit:3", "PORT": "1", "BERIDX": "2"}
+    assert load(None, others, {}) == Config()
 
 
 def test_secret_can_be_kept_in_a_file(tmp_path: Path) -> None:

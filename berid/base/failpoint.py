@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 
-
 ENV = "BERID_FAILPOINT"
 """The environment variable that arms one. It is no setting: only tests have a use for it."""
 

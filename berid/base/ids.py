@@ -55,6 +55,11 @@ def made_ms(identifier: int) -> int:
     return (identifier // SLOTS >> _SEQUENCE_BITS) + EPOCH_MS
 
 
+def slot_of(identifier: int) -> int:
+    """The slot of the process that made an id."""
+    return identifier % SLOTS
+
+
 def first_id_at(at_ms: int) -> int:
     """The smallest id that can have been made at `at_ms`: turns a time filter into an id filter."""
     return max(0, (at_ms - EPOCH_MS) << _SEQUENCE_BITS) * SLOTS

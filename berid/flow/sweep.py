@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from berid.base.ids import first_id_at
+from berid.base.ids import first_id_at, slot_of
 from berid.domain.message import WAITING, State
 from berid.flow.changes import Changes
 from berid.flow.dispatch import resolve_uncertain, uncertain_policy
@@ -25,7 +25,8 @@ SWEEP_S = 1.0
 CLOCK_LANE = "clock"
 
 LOADING_MS = 600_000
-"""A message that has been loading for longer was left behind by an ended process."""
+"""A message that has been loading for longer was left behind by an ended process. A process that takes its slot does not
+wait so long."""
 
 
 @dataclass(slots=True)
@@ -164,6 +165,19 @@ async def hold_late_schedules(rt: Runtime, last_alive_ms: int) -> int:
             return total
         await look_again(rt, found, "late")
         total += len(found)
+
+
+async def undo_left_loads(rt: Runtime) -> int:
+    """At start: messages that the last holder of our slot was still loading are undone, and their money is given back.
+
+    Their callers had no answer. What processes of other slots left behind is undone when it is `LOADING_MS` old. Returns how
+    many there were.
+    """
+    async with rt.store.read() as tx:
+        unfinished = [each for each in await jobs.unfinished_loads(tx, rt.ids.next()) if slot_of(each) == rt.slot]
+    for message_id in unfinished:
+        await undo_loading(rt, message_id)
+    return len(unfinished)
 
 
 @dataclass(slots=True)
