@@ -406,6 +406,11 @@ class Dispatcher:
     async def _send(self, parcel: list[Outgoing]) -> None:
         """Commit the intent, then hand over those that may go."""
         rt, connector = self._rt, self._connector
+        if self._outcomes:
+            # Their places in the window are free already. Were this intent committed before them, a crash could leave more
+            # deliveries in doubt than the window holds.
+            self._flush()
+            await asyncio.sleep(0)
         try:
             with rt.trace.span("dispatch", connector=self._id, deliveries=len(parcel)):
                 started = (await rt.store.hot.do(START, [_Intent(self._id, parcel, rt.clock.now_ms())]))[0]
