@@ -58,6 +58,8 @@ class Directory:
             return None
         is_promotional = category is Category.PROMOTIONAL
         mine = self.suppressions.get(account_id)
+        if mine is None and not is_promotional:
+            return None
         books = [book for name in (channel, ALL) if (book := mine.get(name)) is not None] if mine else []
         if not is_promotional:
             books = [book for book in books if book.marked]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from sqlalchemy import (
@@ -30,6 +30,7 @@ from berid.domain.message import State
 from berid.domain.rules import RulePack
 from berid.domain.suppression import (
     Book,
+    BookMaker,
     Books,
     Consent,
     Consents,
@@ -42,7 +43,9 @@ from berid.domain.suppression import (
 from berid.store import Tx, tables
 
 LOAD = 10_000
-"""Rows of one step in which books are read: some 10 ms between which other work gets its turn."""
+"""Rows of one step in which books are read: some 20 ms, between which other work gets its turn."""
+
+K = TypeVar("K")
 
 _CURRENT: ColumnElement[bool] = literal_column("is_current = 1", Boolean)
 """As the partial indexes have it."""
@@ -126,15 +129,12 @@ async def load_books(tx: Tx, before: Books, since: int) -> Books:
     ).where(table.c.version > since)
     if not since:
         query = query.where(table.c.removed_ms == 0)
-    books: dict[int, dict[str, Book]] = {account_id: dict(mine) for account_id, mine in before.items()}
-    is_changed = False
+    found = _Found(before)
     async for page in (await tx.stream(query.execution_options(yield_per=LOAD))).partitions():
-        is_changed = True
-        changes: dict[tuple[int, str], dict[str, int]] = {}
         for account_id, channel, recipient, all_traffic, removed_ms in page:
-            changes.setdefault((account_id, channel), {})[recipient] = 0 if removed_ms else 1 + all_traffic
-        _change(books, changes)
-    return books if is_changed else before
+            found.add(account_id, channel, recipient, 0 if removed_ms else 1 + all_traffic)
+        found.turn_page()
+    return found.books()
 
 
 # ── The record of consent ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -223,16 +223,12 @@ async def load_consents(tx: Tx, before: Consents, since: int) -> Consents:
     ).where(table.c.version > since, _CURRENT)
     if not since:
         query = query.where(table.c.status == Status.ONAY.value)
-    books: dict[int, dict[tuple[str, str, str], Book]] = {account_id: dict(mine) for account_id, mine in before.items()}
-    is_changed = False
+    found = _Found(before)
     async for page in (await tx.stream(query.execution_options(yield_per=LOAD))).partitions():
-        is_changed = True
-        changes: dict[tuple[int, tuple[str, str, str]], dict[str, int]] = {}
         for account_id, kind, brand, recipient_type, recipient, status in page:
-            key = (account_id, (kind, brand, recipient_type))
-            changes.setdefault(key, {})[recipient] = int(status == Status.ONAY.value)
-        _change(books, changes)
-    return books if is_changed else before
+            found.add(account_id, (kind, brand, recipient_type), recipient, int(status == Status.ONAY.value))
+        found.turn_page()
+    return found.books()
 
 
 # ── Rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -376,17 +372,50 @@ def _consent(row: Any) -> ConsentRecord:
     return ConsentRecord(row.id, consent, row.recorded_ms, bool(row.is_current))
 
 
-def _change(books: dict[int, dict[Any, Book]], changes: Mapping[tuple[int, Any], Mapping[str, int]]) -> None:
-    """Apply changes to books by account and key; one that becomes empty is dropped, so that asking for it costs nothing."""
-    for (account_id, key), changed in changes.items():
-        mine = books.setdefault(account_id, {})
-        book = mine.get(key, _EMPTY).changed(changed)
-        if len(book):
-            mine[key] = book
-            continue
-        mine.pop(key, None)
-        if not mine:
-            del books[account_id]
+class _Found(Generic[K]):
+    """Puts rows that were read into books by account and key: new ones, or `before` with changes."""
+
+    def __init__(self, before: Mapping[int, Mapping[K, Book]]) -> None:
+        self._before = before
+        self._changed: dict[int, dict[K, Book]] | None = None
+        self._changes: dict[tuple[int, K], dict[str, int]] = {}
+        self._makers: dict[tuple[int, K], BookMaker] = {}
+
+    def add(self, account_id: int, key: K, recipient: str, found: int) -> None:
+        """One row; `found` is what `Book.find` is to answer."""
+        if self._before:
+            self._changes.setdefault((account_id, key), {})[recipient] = found
+        elif found:
+            maker = self._makers.get((account_id, key))
+            if maker is None:
+                maker = self._makers[account_id, key] = BookMaker()
+            maker.add(recipient, found)
+
+    def turn_page(self) -> None:
+        """Apply the changes. A book that becomes empty is dropped, so that asking for it costs nothing."""
+        if not self._changes:
+            return
+        if self._changed is None:
+            self._changed = {account_id: dict(mine) for account_id, mine in self._before.items()}
+        for (account_id, key), changes in self._changes.items():
+            mine = self._changed.setdefault(account_id, {})
+            book = mine.get(key, _EMPTY).changed(changes)
+            if len(book):
+                mine[key] = book
+                continue
+            mine.pop(key, None)
+            if not mine:
+                del self._changed[account_id]
+        self._changes = {}
+
+    def books(self) -> Mapping[int, Mapping[K, Book]]:
+        """All of them; the very ones from before if nothing has changed."""
+        if self._before:
+            return self._before if self._changed is None else self._changed
+        made: dict[int, dict[K, Book]] = {}
+        for (account_id, key), maker in self._makers.items():
+            made.setdefault(account_id, {})[key] = maker.book()
+        return made
 
 
 _EMPTY = Book()

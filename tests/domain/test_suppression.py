@@ -11,6 +11,7 @@ from berid.domain.suppression import (
     ALL,
     TURKEY,
     Book,
+    BookMaker,
     Consent,
     ConsentType,
     Reason,
@@ -63,6 +64,18 @@ def test_book_knows_what_a_dictionary_knows(steps: list[dict[str, int]]) -> None
     assert {name: book.find(name) for step in steps for name in step if book.find(name)} == expected
     assert len(book) == len(expected)
     assert book.marked == sum(found == 2 for found in expected.values())
+
+
+@given(st.dictionaries(RECIPIENTS, st.integers(1, 2), max_size=60), st.sets(RECIPIENTS, max_size=60))
+def test_book_that_is_made_at_once_is_as_one_that_was_changed(entries: dict[str, int], others: set[str]) -> None:
+    maker = BookMaker()
+    for recipient, found in entries.items():
+        maker.add(recipient, found)
+    made, changed = maker.book(), Book().changed(entries)
+    asked = [*entries, *others]
+    assert [made.find(each) for each in asked] == [changed.find(each) for each in asked]
+    assert (len(made), made.marked) == (len(changed), changed.marked)
+    assert {each for each in asked if made.find(each)} == set(entries)
 
 
 def test_recipients_who_are_not_in_a_large_book_are_not_found() -> None:
