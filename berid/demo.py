@@ -51,6 +51,10 @@ LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 """Where callbacks and fetches may go in the demo, and only there: the tester's own machine."""
 
 
+class InEarnest(Exception):
+    """The database holds accounts that are not the demo's: it is not the demo's to write to."""
+
+
 class Tokens(msgspec.Struct, kw_only=True):
     """What the demo has given out; kept in `demo.json` in the data folder, so that a second run gives the same."""
 
@@ -77,7 +81,8 @@ DEMO_TR = Account("Demo TR", "TR", "Europe/Istanbul", "tr", ("Demo credits", "De
 async def run(config: Config, say: Callable[[str], None]) -> None:
     """Serve the demo until SIGTERM or SIGINT. `say` gets the text for the person who started it, once all is ready.
 
-    Raises what `app.serve` raises. `config.ready_file`, if it is set, holds one JSON object while the demo serves.
+    Raises `InEarnest`, and what `app.serve` raises. `config.ready_file`, if it is set, holds one JSON object while the
+    demo serves.
     """
     config = settle(config)
     config.data_dir.mkdir(parents=True, exist_ok=True)
@@ -134,8 +139,11 @@ async def seed(office: Office, channel: Channel, carrier: Carrier, file: Path) -
     """Make what is missing of the demo's accounts, lists and routes, and point the connector at `carrier`.
 
     `file` keeps the tokens. Those of them that still work are kept; for the others new ones are made. A second call changes
-    nothing but the connector's settings.
+    nothing but the connector's settings. Raises `InEarnest`, and has changed nothing.
     """
+    names = {each.name for each in (await _business(office)).accounts.values()}
+    if names and DEMO.name not in names:
+        raise InEarnest("this database is in use in earnest; give the demo its own data folder (--data-dir)")
     lists = await _price_lists(office)
     demo = await _account(office, DEMO, lists)
     demo_tr = await _account(office, DEMO_TR, lists)

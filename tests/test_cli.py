@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -430,6 +431,12 @@ def test_command_works_as_a_program(tmp_path: Path) -> None:
     assert berid("account", "list", "--json") == (0, "[]\n", "")
     code, out, err = berid("account", "rows")
     assert (code, out, "Traceback" in err) == (2, "", False)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        code, out, err = berid("serve", "--http.port", str(other.getsockname()[1]), "--smpp.port", "0")
+    assert (code, out, "Traceback" in err) == (1, "", False)
+    assert "berid: a port is taken by another program" in err
 
 
 class Running:

@@ -133,6 +133,14 @@ async def test_half_a_seed_is_completed(office: Office, tmp_path: Path, monkeypa
     assert (await manage.explain(office, "966501234567", "otp", "test", account_id)).route == "test"
 
 
+async def test_database_in_earnest_is_left_alone(office: Office, tmp_path: Path, store_url: str) -> None:
+    await manage.create_account(office, "t", name="Acme", home="SA")
+    with pytest.raises(demo.InEarnest):
+        await seed(office, tmp_path)
+    assert await ask(store_url, "SELECT name FROM account") == [("Acme",)]
+    assert list(tmp_path.glob("demo*")) == []
+
+
 async def test_tokens_are_kept_from_other_users(office: Office, tmp_path: Path) -> None:
     tokens = await seed(office, tmp_path)
     file = tmp_path / "demo.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
@@ -108,12 +109,19 @@ async def _serving(work: Coroutine[Any, Any, None]) -> None:
     """Run a server; what keeps it from starting is a sentence."""
     # Imported here, with the parts of a server: the other commands start in half the time without them.
     from berid.app import AlreadyRunning
+    from berid.demo import InEarnest
     from berid.dialects import BrokenDialect
 
     try:
         await work
-    except (AlreadyRunning, BrokenDialect) as error:
+    except (AlreadyRunning, BrokenDialect, InEarnest) as error:
         raise Failed(str(error)) from None
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise Failed(
+            "a port is taken by another program", "berid check says which; --http.port 8081 is another"
+        ) from None
 
 
 def _log(config: Config) -> None:
