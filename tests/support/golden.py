@@ -54,6 +54,8 @@ def read_pairs(path: Path) -> list[Pair]:
     pairs: list[Pair] = []
     lines = path.read_text(encoding="utf-8").splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith("###")]
+    if not starts:
+        raise ValueError(f"{path.name}: no pair begins with ###")
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         where = f"{path.name}:{start + 1}"
         block = lines[start + 1 : end]
@@ -67,8 +69,6 @@ def read_pairs(path: Path) -> list[Pair]:
         pairs.append(
             Pair(title, where, method, target, headers, body, int(answer.split()[1]), answer_headers, answer_body)
         )
-    if not pairs:
-        raise ValueError(f"{path.name}: no pair begins with ###")
     return pairs
 
 

@@ -53,6 +53,10 @@ class Taqnyat:
         """See `Dialect.is_told` and `webhook`."""
         return webhook.is_told(rt, endpoint, status, body)
 
+    def schedule_s(self, endpoint: Endpoint) -> Sequence[float]:
+        """The pauses after each failed try of a callback, in seconds. See `notify.pauses_s`."""
+        return webhook.PAUSES_S
+
 
 def _route(
     rt: Runtime,

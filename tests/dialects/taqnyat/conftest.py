@@ -1,6 +1,6 @@
 """A small installation in which Taqnyat's customers can go right and wrong in every way."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -108,10 +108,9 @@ class World:
         )
         return int(found[0][0]), int(found[0][1])
 
-    async def add(self, name: str, identifier: int, **particular: Any) -> None:
-        """Add an account with one application and one live token; its ids count up from `identifier`."""
+    def add(self, name: str, identifier: int, **particular: Any) -> None:
+        """Add an account with one application and one live token; its ids count up from `identifier`. Its wallet is empty."""
         given: dict[str, Any] = {
-            "balance_micros": 100_000_000,
             "state": "active",
             "services": ("sms",),
             "scopes": ("*",),
@@ -159,25 +158,32 @@ class World:
             },
             wallets={**directory.wallets, (identifier, "live", "SAR"): identifier + 3},
         )
+
+    async def fill(self, balances_micros: Mapping[str, int]) -> None:
+        """Make the wallets of these accounts."""
+        wallets = [
+            {
+                "id": self.account_ids[name] + 3,
+                "account_id": self.account_ids[name],
+                "mode": "live",
+                "currency": "SAR",
+                "available_micros": amount,
+            }
+            for name, amount in balances_micros.items()
+        ]
+        entries = [
+            {
+                "id": wallet["id"] + 1,
+                "account_id": wallet["account_id"],
+                "wallet_id": wallet["id"],
+                "kind": EntryKind.TOPUP.value,
+                "amount_micros": wallet["available_micros"],
+            }
+            for wallet in wallets
+        ]
         async with self.rt.store.transaction() as tx:
-            await tx.execute(
-                tables.wallet.insert().values(
-                    id=identifier + 3,
-                    account_id=identifier,
-                    mode="live",
-                    currency="SAR",
-                    available_micros=given["balance_micros"],
-                )
-            )
-            await tx.execute(
-                tables.ledger_entry.insert().values(
-                    id=identifier + 4,
-                    account_id=identifier,
-                    wallet_id=identifier + 3,
-                    kind=EntryKind.TOPUP.value,
-                    amount_micros=given["balance_micros"],
-                )
-            )
+            await tx.execute(tables.wallet.insert(), wallets)
+            await tx.execute(tables.ledger_entry.insert(), entries)
 
     def install(self, channel: str) -> None:
         """Let the installation have one of the other channels."""
@@ -210,6 +216,10 @@ async def world(store_url: str) -> AsyncIterator[World]:
             },
         )
         world = World(rt, clock, store_url, make_app(rt, lambda: True))
+        balances = {}
         for place, (name, particular) in enumerate(ACCOUNTS.items()):
-            await world.add(name, 1_000 * (place + 1), **particular)
+            given = dict(particular)
+            balances[name] = given.pop("balance_micros", 100_000_000)
+            world.add(name, 1_000 * (place + 1), **given)
+        await world.fill(balances)
         yield world
