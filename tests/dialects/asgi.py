@@ -34,11 +34,13 @@ async def call(
     hangs_up: bool = False,
     stalls: bool = False,
     announces: bool = True,
+    is_late: bool = False,
 ) -> Answer:
     """One request. A `body` in pieces arrives piece by piece, the loop being given back between them.
 
     `hangs_up`: after the last piece the caller is gone. `stalls`: after the last piece nothing comes any more. `announces`:
-    a Content-Length is sent. Raises AssertionError if nothing was answered.
+    a Content-Length is sent. `is_late`: the first piece has to be waited for as well. Raises AssertionError if nothing was
+    answered.
     """
     pieces = [body] if isinstance(body, bytes) else list(body)
     given = {"host": "api.example", **(headers or {})}
@@ -58,7 +60,7 @@ async def call(
         "server": ("127.0.0.1", 8080),
     }
     sent: list[Any] = []
-    is_first = True
+    is_first = not is_late
 
     async def receive() -> dict[str, Any]:
         nonlocal is_first

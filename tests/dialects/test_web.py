@@ -291,6 +291,12 @@ async def test_body_that_stops_arriving_is_given_up(body: tuple[bytes, ...]) -> 
     assert (answer.status, answer.body, answer.headers["connection"]) == (408, b"api fails 408", "close")
 
 
+@pytest.mark.parametrize("body", [b"all of it", (b"all ", b"of it"), (b"all ", b"of", b" it")])
+async def test_body_that_has_to_be_waited_for_arrives_whole(body: Any) -> None:
+    answer = await call(web(Route(("POST",), "/x", read_all, API)), "POST", "/x", body, is_late=True)
+    assert (answer.status, answer.body) == (200, b"9")
+
+
 @pytest.mark.parametrize("body", [(), (b"half",), (b"half", b"of it")])
 async def test_caller_who_hangs_up_is_not_answered(body: tuple[bytes, ...]) -> None:
     app = web(Route(("POST",), "/x", read_all, API))

@@ -106,6 +106,7 @@ async def test_figures_are_for_this_machine_only(
     if status == 200:
         assert answer.headers["content-type"].startswith("text/plain")
         assert b'berid_accepted_total{channel="sms",dialect="native",mode="test"} 1.0' in answer.body
+        assert b"berid_accept_seconds_count 1.0" in answer.body
     else:
         assert answer.json["code"] == "path_unknown"
 
