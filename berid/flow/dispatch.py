@@ -109,6 +109,9 @@ async def _record(tx: HotTx, dones: list[_Done]) -> list[Exception | None]:
     for connector_id, waiting in keys.items():
         if rt.parked.get(connector_id):
             await _take_parked(tx, changes, connector_id, waiting)
+    for row in [row for row in rows.values() if row.state == State.UNCERTAIN.value]:
+        if rt.parked.get(row.connector_id):
+            await _take_parked_of(tx, changes, row)
     await changes.write(tx)
     return [None for _ in dones]
 
@@ -200,6 +203,18 @@ async def _take_parked(tx: HotTx, changes: Changes, connector_id: int, waiting: 
         row, part = waiting[key]
         row.key, row.part = key, part
         apply_report(changes, row, read_report(text))
+
+
+async def _take_parked_of(tx: HotTx, changes: Changes, row: Tracked) -> None:
+    """The receipt beat a response that never came: what is parked about this recipient since the message was accepted
+    is taken to be of the delivery that has just become uncertain."""
+    for key, text in await tx.take_parked_of(row.connector_id, row.recipient, row.created_ms):
+        changes.rt.parked[row.connector_id] -= 1
+        row.key, row.parts_left = key, 1
+        apply_report(changes, row, read_report(text))
+    if row.state != State.UNCERTAIN.value:
+        changes.again = [again for again in changes.again if again[4] != row.id]
+        changes.done.append(row.id)
 
 
 def _after(dones: list[_Done]) -> None:

@@ -93,7 +93,7 @@ async def _find_uncertain(
             apply_report(changes, row, report)
             continue
         text = _encode(_report_words(report)).decode()
-        changes.parked.append((rt.ids.next(), connector_id, report.key, text, changes.now_ms))
+        changes.parked.append((rt.ids.next(), connector_id, report.key, report.recipient, text, changes.now_ms))
         rt.parked[connector_id] = rt.parked.get(connector_id, 0) + 1
         changes.counts.append((rt.metrics.parked, connector_id))
 

@@ -51,7 +51,7 @@ HOT_COLUMNS: dict[str, tuple[str, ...]] = {
     "event": ("delivery_id", "id", "kind", "at_ms", "detail"),
     "callback": ("id", "account_id", "endpoint_id", "delivery_id", "event", "payload", "created_ms"),
     "callback_try": ("callback_id", "id", "at_ms", "status", "error", "elapsed_ms"),
-    "parked_report": ("id", "connector_id", "key", "report", "at_ms"),
+    "parked_report": ("id", "connector_id", "key", "recipient", "report", "at_ms"),
     "inbound": (
         "id", "account_id", "connector_id", "channel", "sender", "recipient", "body", "keyword", "received_ms",
     ),
@@ -184,6 +184,9 @@ class HotTx(Protocol):
 
     async def take_parked(self, connector_id: int, keys: Sequence[str]) -> list[tuple[str, str]]:
         """Remove and return parked reports (key, report) that were waiting for these keys."""
+
+    async def take_parked_of(self, connector_id: int, recipient: str, since_ms: int) -> list[tuple[str, str]]:
+        """Remove and return parked reports (key, report) about a recipient that came at `since_ms` or later."""
 
     async def erase_bodies(self, message_ids: Sequence[int]) -> None:
         """Erase sealed texts of messages whose deliveries are all final."""

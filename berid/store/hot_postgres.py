@@ -385,6 +385,18 @@ class PostgresTx:
         )
         return [(row[0], row[1]) for row in sorted(rows, key=lambda row: row[2])]
 
+    async def take_parked_of(self, connector_id: int, recipient: str, since_ms: int) -> list[tuple[str, str]]:
+        """See `HotTx.take_parked_of`."""
+        await self.flush("parked_report")
+        rows = await self._fetch(
+            "DELETE FROM parked_report WHERE connector_id = $1 AND recipient = $2 AND at_ms >= $3 "
+            "RETURNING key, report, id",
+            connector_id,
+            recipient,
+            since_ms,
+        )
+        return [(row[0], row[1]) for row in sorted(rows, key=lambda row: row[2])]
+
     async def erase_bodies(self, message_ids: Sequence[int]) -> None:
         """See `HotTx.erase_bodies`."""
         await self.flush("message", "delivery")

@@ -239,6 +239,15 @@ class SqliteTx:
         return [(row[0], row[1]) for row in sorted(rows, key=lambda row: row[2])]
 
     @_away
+    async def take_parked_of(self, connector_id: int, recipient: str, since_ms: int) -> list[tuple[str, str]]:
+        """See `HotTx.take_parked_of`."""
+        rows = self._connection.execute(
+            "DELETE FROM parked_report WHERE connector_id = ? AND recipient = ? AND at_ms >= ? RETURNING key, report, id",
+            (connector_id, recipient, since_ms),
+        ).fetchall()
+        return [(row[0], row[1]) for row in sorted(rows, key=lambda row: row[2])]
+
+    @_away
     async def erase_bodies(self, message_ids: Sequence[int]) -> None:
         """See `HotTx.erase_bodies`."""
         self._connection.execute(

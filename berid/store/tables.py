@@ -352,9 +352,11 @@ parked_report = Table(
     _id(),
     _ref("connector_id"),
     _text("key"),
+    _text("recipient"),
     _text("report"),
     _ms("at_ms"),
     Index(None, "connector_id", "key"),
+    Index(None, "connector_id", "recipient"),
 )
 """Receipts that came before the response that names their id, or for nothing we know; swept after a time."""
 

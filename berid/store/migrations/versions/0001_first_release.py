@@ -297,11 +297,13 @@ def upgrade() -> None:
         _big("id", None),
         _big("connector_id"),
         _text("key"),
+        _text("recipient"),
         _text("report"),
         _big("at_ms"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_parked_report")),
     )
     op.create_index(op.f("ix_parked_report_connector_id_key"), "parked_report", ["connector_id", "key"])
+    op.create_index(op.f("ix_parked_report_connector_id_recipient"), "parked_report", ["connector_id", "recipient"])
     op.create_table(
         "event",
         _big("delivery_id", None),

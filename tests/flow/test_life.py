@@ -1,0 +1,392 @@
+"""The life of a delivery from acceptance to its end, verb by verb, on both stores: states, money, journal, jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select, text
+
+from berid.domain.errors import Permanent, RefusalKind, Refused, Temporary, Uncertain
+from berid.domain.message import ChargeOn, DeliveryReport, Outgoing, Sent, State
+from berid.domain.pricing import PriceList, PriceRow
+from berid.domain.routing import UncertainPolicy
+from berid.flow.accept import accept
+from berid.flow.dispatch import RECORD, START, _Done, _Intent
+from berid.flow.manage import verify_ledger
+from berid.flow.ports import Outcome, Runtime
+from berid.flow.settle import settle
+from berid.flow.sweep import Sweeper, hold_late_schedules, recover_connector
+from berid.store import tables
+from tests.support.builders import (
+    ACCOUNT_ID,
+    BALANCE_MICROS,
+    CONNECTOR_ID,
+    CURRENCY,
+    PRICE_MICROS,
+    ROUTE_ID,
+    FakeClock,
+    make_caller,
+    make_outgoing,
+    make_runtime,
+    make_submission,
+)
+
+NUMBER = "966501234567"
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+async def rt(store_url: str) -> AsyncIterator[Runtime]:
+    async with make_runtime(store_url, clock=FakeClock()) as rt:
+        yield rt
+        await rt.store.hot.stop()
+        async with rt.store.read() as tx:
+            assert await verify_ledger(tx) == [], "whatever happened, the books must balance"
+
+
+async def send(rt: Runtime, **changes: object) -> int:
+    """Accept one message to one recipient; returns its delivery."""
+    accepted = await accept(rt, make_caller(rt), make_submission(NUMBER, **changes))
+    return accepted.deliveries[0].id
+
+
+async def submit(rt: Runtime, delivery_id: int, outcome: Outcome, connector_id: int = CONNECTOR_ID) -> None:
+    """Commit the intent and record an outcome."""
+    outgoing = make_outgoing(NUMBER, delivery_id=delivery_id)
+    await rt.store.hot.do(START, [_Intent(connector_id, [outgoing], rt.clock.now_ms())])
+    await record(rt, outgoing, outcome, connector_id)
+
+
+async def record(rt: Runtime, outgoing: Outgoing, outcome: Outcome, connector_id: int = CONNECTOR_ID) -> None:
+    await rt.store.hot.do(RECORD, [_Done(rt, outgoing, connector_id, outcome, rt.clock.now_ms())])
+
+
+def report(key: str = "k1", state: State = State.DELIVERED, recipient: str = NUMBER) -> DeliveryReport:
+    return DeliveryReport(CONNECTOR_ID, key, state, 0, "000", "", recipient)
+
+
+def sent(*keys: str) -> Sent:
+    return Sent(keys or ("k1",), keys or ("k1",))
+
+
+async def state(rt: Runtime, delivery_id: int) -> tuple[str, str, str]:
+    """(state, money, reason) of a delivery."""
+    async with rt.store.read() as tx:
+        row = (await tx.execute(select(tables.delivery).where(tables.delivery.c.id == delivery_id))).one()
+    return row.state, row.money, row.reason
+
+
+async def journal(rt: Runtime, delivery_id: int) -> list[str]:
+    async with rt.store.read() as tx:
+        event = tables.event
+        rows = await tx.execute(select(event.c.kind).where(event.c.delivery_id == delivery_id).order_by(event.c.id))
+        return [row[0] for row in rows]
+
+
+async def jobs(rt: Runtime) -> list[tuple[str, str, int]]:
+    """(kind, lane, milliseconds until due) of every job."""
+    async with rt.store.read() as tx:
+        rows = await tx.execute(text("SELECT kind, lane, due_ms FROM job ORDER BY id"))
+        return [(row[0], row[1], row[2] - rt.clock.now_ms()) for row in rows]
+
+
+async def wallet(rt: Runtime) -> tuple[int, int, int]:
+    async with rt.store.read() as tx:
+        rows = await tx.execute(text("SELECT available_micros, held_micros, spent_micros FROM wallet"))
+        return tuple(rows.one())  # type: ignore[return-value]
+
+
+def with_price(rt: Runtime, charge_on: ChargeOn) -> None:
+    prices = [PriceList(6, "test", CURRENCY, charge_on, [PriceRow("", PRICE_MICROS)])]
+    rt.directory = replace(rt.directory, prices={(ACCOUNT_ID, "sms"): prices})
+
+
+def with_policy(rt: Runtime, policy: UncertainPolicy) -> None:
+    route = replace(rt.directory.routes[0], uncertain={1: policy})
+    rt.directory = replace(rt.directory, routes=(route,), route_by_id={ROUTE_ID: route})
+
+
+async def test_what_is_accepted_is_held_and_queued(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    assert await state(rt, delivery_id) == ("queued", "held", "")
+    assert await wallet(rt) == (BALANCE_MICROS - PRICE_MICROS, PRICE_MICROS, 0)
+    assert await jobs(rt) == [("dispatch", f"c{CONNECTOR_ID}", 0)]
+
+
+async def test_a_delivery_goes_its_way_and_is_paid_once(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, sent())
+    assert await state(rt, delivery_id) == ("sent", "charged", "")
+    assert await jobs(rt) == []
+    await settle(rt, [report()])
+    assert await state(rt, delivery_id) == ("delivered", "charged", "")
+    assert await wallet(rt) == (BALANCE_MICROS - PRICE_MICROS, 0, PRICE_MICROS)
+    assert await journal(rt, delivery_id) == ["sent", "delivered"]
+
+
+@pytest.mark.parametrize(
+    ("charge_on", "end", "money"),
+    [
+        (ChargeOn.SENT, State.DELIVERED, "charged"),
+        (ChargeOn.SENT, State.UNDELIVERED, "charged"),
+        (ChargeOn.SENT, State.EXPIRED, "charged"),
+        (ChargeOn.DELIVERED, State.DELIVERED, "charged"),
+        (ChargeOn.DELIVERED, State.UNDELIVERED, "released"),
+        (ChargeOn.DELIVERED, State.EXPIRED, "released"),
+        (ChargeOn.DELIVERED, State.REJECTED, "released"),
+    ],
+)
+async def test_the_price_list_says_when_a_hold_becomes_a_charge(
+    rt: Runtime, charge_on: ChargeOn, end: State, money: str
+) -> None:
+    with_price(rt, charge_on)
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, sent())
+    await settle(rt, [report(state=end)])
+    assert (await state(rt, delivery_id))[:2] == (end.value, money)
+
+
+async def test_a_receipt_that_comes_twice_changes_nothing(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, sent())
+    await settle(rt, [report(), report()])
+    await settle(rt, [report(), report(state=State.UNDELIVERED)])
+    assert await state(rt, delivery_id) == ("delivered", "charged", "")
+    assert await wallet(rt) == (BALANCE_MICROS - PRICE_MICROS, 0, PRICE_MICROS)
+
+
+async def test_a_receipt_repeated_after_a_restart_changes_nothing(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, sent())
+    await settle(rt, [report()])
+    rt.recent_keys.clear()
+    await settle(rt, [report(state=State.UNDELIVERED)])
+    assert (await state(rt, delivery_id))[0] == "delivered"
+
+
+async def test_a_receipt_before_the_response_waits_for_it(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    outgoing = make_outgoing(NUMBER, delivery_id=delivery_id)
+    await rt.store.hot.do(START, [_Intent(CONNECTOR_ID, [outgoing], rt.clock.now_ms())])
+    await settle(rt, [report()])
+    assert (await state(rt, delivery_id))[0] == "sending"
+    await record(rt, outgoing, sent())
+    assert (await state(rt, delivery_id))[:2] == ("delivered", "charged")
+    assert rt.parked[CONNECTOR_ID] == 0
+
+
+async def test_a_receipt_before_a_response_that_never_comes_settles_the_doubt(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    outgoing = make_outgoing(NUMBER, delivery_id=delivery_id)
+    await rt.store.hot.do(START, [_Intent(CONNECTOR_ID, [outgoing], rt.clock.now_ms())])
+    await settle(rt, [report()])
+    await record(rt, outgoing, Uncertain("no_response"))
+    assert (await state(rt, delivery_id))[:2] == ("delivered", "charged")
+    assert await jobs(rt) == []
+
+
+async def test_a_receipt_parked_before_the_message_was_accepted_is_not_its(rt: Runtime) -> None:
+    await settle(rt, [report("old")])
+    await rt.clock.advance(1)  # type: ignore[attr-defined]
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, Uncertain("no_response"))
+    assert (await state(rt, delivery_id))[0] == "uncertain"
+
+
+@pytest.mark.parametrize("first", [State.UNDELIVERED, State.EXPIRED])
+async def test_a_late_receipt_lifts_what_had_failed(rt: Runtime, first: State) -> None:
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, sent())
+    await settle(rt, [report(state=first)])
+    await settle(rt, [report(state=State.DELIVERED)])
+    assert (await state(rt, delivery_id))[0] == "delivered"
+
+
+async def test_a_long_message_is_delivered_with_its_last_part(rt: Runtime) -> None:
+    delivery_id = await send(rt, text="x" * 400)
+    await submit(rt, delivery_id, sent("a", "b", "c"))
+    await settle(rt, [report("a"), report("a"), report("b")])
+    assert (await state(rt, delivery_id))[0] == "sent"
+    await settle(rt, [report("c")])
+    assert (await state(rt, delivery_id))[0] == "delivered"
+
+
+async def test_one_failing_part_fails_a_long_message_and_the_others_do_not_lift_it(rt: Runtime) -> None:
+    delivery_id = await send(rt, text="x" * 400)
+    await submit(rt, delivery_id, sent("a", "b", "c"))
+    await settle(rt, [report("a", State.UNDELIVERED), report("b"), report("c")])
+    assert (await state(rt, delivery_id))[0] == "undelivered"
+
+
+async def test_a_carriers_no_releases_the_money(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, Permanent("ESME_RINVDSTADR"))
+    assert await state(rt, delivery_id) == ("rejected", "released", "ESME_RINVDSTADR")
+    assert await wallet(rt) == (BALANCE_MICROS, 0, 0)
+    assert await jobs(rt) == []
+
+
+async def test_not_now_is_tried_again_later_and_later(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    waits = []
+    for _ in range(3):
+        await submit(rt, delivery_id, Temporary("ESME_RSYSERR"))
+        ((kind, lane, wait_ms),) = await jobs(rt)
+        assert (kind, lane) == ("dispatch", f"c{CONNECTOR_ID}")
+        waits.append(wait_ms)
+    assert (await state(rt, delivery_id))[:2] == ("queued", "held")
+    assert 0 < waits[0] < waits[1] < waits[2]
+
+
+async def test_what_cannot_be_sent_in_time_expires_and_costs_nothing(rt: Runtime) -> None:
+    delivery_id = await send(rt, valid_s=1)
+    await submit(rt, delivery_id, Temporary("ESME_RSYSERR"))
+    await submit(rt, delivery_id, Temporary("ESME_RSYSERR"))
+    assert (await state(rt, delivery_id))[:2] == ("expired", "released")
+    assert await jobs(rt) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "after", "money", "kinds"),
+    [
+        (UncertainPolicy.WAIT, "uncertain", "held", ["resolve"]),
+        (UncertainPolicy.RESEND, "queued", "held", ["dispatch"]),
+        (UncertainPolicy.FAIL, "failed", "released", []),
+    ],
+)
+async def test_a_submit_without_an_answer_follows_the_policy(
+    rt: Runtime, policy: UncertainPolicy, after: str, money: str, kinds: list[str]
+) -> None:
+    with_policy(rt, policy)
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, Uncertain("no_response"))
+    assert (await state(rt, delivery_id))[:2] == (after, money)
+    assert [job[0] for job in await jobs(rt)] == kinds
+    assert "uncertain" in await journal(rt, delivery_id)
+
+
+async def test_a_receipt_for_an_unknown_id_settles_the_one_uncertain_delivery_to_its_recipient(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, Uncertain("no_response"))
+    await settle(rt, [report("never-heard")])
+    assert (await state(rt, delivery_id))[:2] == ("delivered", "charged")
+    assert await jobs(rt) == []
+
+
+async def test_with_two_uncertain_deliveries_to_a_recipient_no_guess_is_made(rt: Runtime) -> None:
+    both = [await send(rt), await send(rt)]
+    for delivery_id in both:
+        await submit(rt, delivery_id, Uncertain("no_response"))
+    await settle(rt, [report("never-heard")])
+    assert [(await state(rt, delivery_id))[0] for delivery_id in both] == ["uncertain", "uncertain"]
+
+
+async def test_an_uncertain_delivery_fails_when_its_validity_ends_without_a_receipt(rt: Runtime) -> None:
+    delivery_id = await send(rt, valid_s=60)
+    await submit(rt, delivery_id, Uncertain("no_response"))
+    await rt.clock.advance(61)  # type: ignore[attr-defined]
+    await Sweeper(rt).once()
+    assert (await state(rt, delivery_id))[:2] == ("failed", "released")
+    assert await jobs(rt) == []
+
+
+async def test_what_was_sending_when_its_process_ended_is_uncertain(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    await rt.store.hot.do(
+        START, [_Intent(CONNECTOR_ID, [make_outgoing(NUMBER, delivery_id=delivery_id)], rt.clock.now_ms())]
+    )
+    assert await recover_connector(rt, CONNECTOR_ID) == 1
+    assert await recover_connector(rt, CONNECTOR_ID) == 0
+    assert (await state(rt, delivery_id))[0] == "uncertain"
+
+
+async def test_a_sent_delivery_without_a_receipt_expires_after_three_days_and_stays_paid(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, sent())
+    sweeper = Sweeper(rt)
+    await rt.clock.advance(rt.config.validity.no_receipt_s - 60)  # type: ignore[attr-defined]
+    await sweeper.once()
+    assert (await state(rt, delivery_id))[0] == "sent"
+    await rt.clock.advance(121)  # type: ignore[attr-defined]
+    await sweeper.once()
+    assert await state(rt, delivery_id) == ("expired", "charged", "no_receipt")
+
+
+async def test_a_delivery_that_waits_past_its_validity_expires_unsent(rt: Runtime) -> None:
+    delivery_id = await send(rt, valid_s=30)
+    await rt.clock.advance(120)  # type: ignore[attr-defined]
+    await Sweeper(rt).once()
+    assert await state(rt, delivery_id) == ("expired", "released", "not_sent_in_time")
+
+
+async def test_a_dead_workers_lease_is_given_back(rt: Runtime) -> None:
+    await send(rt)
+    async with rt.store.transaction() as tx:
+        await tx.execute(tables.job.update().values(lease_until_ms=rt.clock.now_ms() + 1000, slot=9))
+    sweeper = Sweeper(rt)
+    await sweeper.once()
+    async with rt.store.read() as tx:
+        assert (await tx.execute(select(tables.job.c.slot))).scalar_one() == 9
+    await rt.clock.advance(2)  # type: ignore[attr-defined]
+    await sweeper.once()
+    async with rt.store.read() as tx:
+        assert (await tx.execute(select(tables.job.c.slot))).scalar_one() == 0
+
+
+async def test_what_is_final_is_not_started_again(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, sent())
+    await settle(rt, [report()])
+    intent = _Intent(CONNECTOR_ID, [make_outgoing(NUMBER, delivery_id=delivery_id)], rt.clock.now_ms())
+    assert await rt.store.hot.do(START, [intent]) == [set()]
+
+
+async def test_an_outcome_of_an_old_attempt_is_left_alone(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, sent())
+    await record(rt, make_outgoing(NUMBER, delivery_id=delivery_id), Permanent("ESME_RSUBMITFAIL"))
+    assert (await state(rt, delivery_id))[:2] == ("sent", "charged")
+
+
+async def test_schedules_that_came_due_in_a_long_absence_are_held(rt: Runtime) -> None:
+    now_ms = rt.clock.now_ms()
+    late = await send(rt, due_ms=now_ms + HOUR_MS)
+    recent = await send(rt, due_ms=now_ms + 9 * HOUR_MS - 60_000)
+    coming = await send(rt, due_ms=now_ms + 20 * HOUR_MS)
+    await rt.clock.advance(9 * 3600)  # type: ignore[attr-defined]
+    assert await hold_late_schedules(rt, now_ms) == 1
+    assert await state(rt, late) == ("held", "held", "late_schedule")
+    assert (await state(rt, recent))[0] == (await state(rt, coming))[0] == "scheduled"
+
+
+async def test_a_short_absence_holds_nothing(rt: Runtime) -> None:
+    now_ms = rt.clock.now_ms()
+    await send(rt, due_ms=now_ms + 1000)
+    await rt.clock.advance(600)  # type: ignore[attr-defined]
+    assert await hold_late_schedules(rt, now_ms) == 0
+
+
+async def test_the_last_coin_is_spent_once(rt: Runtime) -> None:
+    async with rt.store.transaction() as tx:
+        await tx.execute(tables.wallet.update().values(available_micros=3 * PRICE_MICROS))
+        await tx.execute(tables.ledger_entry.update().values(amount_micros=3 * PRICE_MICROS))
+    asked = [accept(rt, make_caller(rt), make_submission(NUMBER)) for _ in range(20)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    refusals = [answer for answer in answers if isinstance(answer, Refused)]
+    assert len(answers) - len(refusals) == 3
+    assert {refusal.refusals[0].kind for refusal in refusals} == {RefusalKind.BALANCE_ZERO}
+    assert await wallet(rt) == (0, 3 * PRICE_MICROS, 0)
+
+
+async def test_one_idempotency_key_sends_once_however_often_it_is_asked(rt: Runtime) -> None:
+    submission = make_submission(NUMBER, idempotency=("key", "hash"))
+    answers = await asyncio.gather(*(accept(rt, make_caller(rt), submission) for _ in range(100)))
+    assert len({answer.message_id for answer in answers}) == 1
+    assert sum(not answer.is_replay for answer in answers) == 1
+    assert await wallet(rt) == (BALANCE_MICROS - PRICE_MICROS, PRICE_MICROS, 0)
+    with pytest.raises(Refused) as refusal:
+        await accept(rt, make_caller(rt), make_submission(NUMBER, idempotency=("key", "other")))
+    assert refusal.value.refusals[0].kind is RefusalKind.IDEMPOTENCY_CONFLICT
