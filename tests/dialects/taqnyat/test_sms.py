@@ -1,9 +1,14 @@
 """What `/v1/messages` does behind its answers: what is stored, held and given back."""
 
 import asyncio
+from dataclasses import replace
 
 import msgspec
+import pytest
 
+from berid.domain.suppression import Book
+from berid.store import tables
+from berid.store.hot import StoreAway
 from tests.dialects.taqnyat.conftest import World
 
 HELLO = b'{"recipients":[966500000000],"body":"Hello","sender":"Acme"}'
@@ -200,3 +205,71 @@ async def test_no_path_breaks_on_what_cannot_be_read(world: World) -> None:
             assert isinstance(answer.json, dict | int), (path, name)
             assert (path, answer.status) != ("/account/balance", 400) or "message" in answer.json
     assert await counts(world) == before
+
+
+@pytest.mark.parametrize(("recipients", "accepted"), [([966500000001], 0), ([966500000001, 966500000000], 1)])
+async def test_who_asked_for_no_adverts_is_rejected_in_the_answer(
+    world: World, recipients: list[int], accepted: int
+) -> None:
+    book = Book().changed({"966500000001": 1})
+    world.rt.directory = replace(world.rt.directory, suppressions={world.account_ids["shop"]: {"sms": book}})
+    answer = await world.call("POST", "/v1/messages", body(recipients=recipients, sender="Acme-AD"))
+    assert answer.status == 201
+    assert (answer.json["totalCount"], answer.json["rejected"]) == (accepted, "[966500000001,]")
+    assert answer.headers["x-berid-code"] == "suppressed"
+    assert await world.wallet("shop") == (100_000_000 - accepted * 26_000, accepted * 26_000)
+    assert await world.ask("SELECT id, total FROM message") == [(answer.json["messageId"], accepted)]
+
+
+async def test_answer_names_the_same_request_as_the_log(world: World) -> None:
+    answer = await world.call("POST", "/v1/messages", HELLO)
+    assert answer.headers["x-request-id"].startswith("req_")
+    assert "x-berid-code" not in answer.headers
+
+
+async def test_when_the_store_is_away_clients_are_told_to_try_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise StoreAway("gone")
+
+    monkeypatch.setattr(world.rt.store.hot, "do", away)
+    answer = await world.call("POST", "/v1/messages", HELLO)
+    assert (answer.status, answer.json["message"]) == (400, "SMS-API not responding , please try again")
+    assert answer.headers["x-berid-code"] == "store_away"
+
+
+async def test_what_breaks_in_us_is_told_in_this_dialects_shape(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(world.rt.store.hot, "do", broken)
+    answer = await world.call("POST", "/v1/messages", HELLO)
+    assert (answer.status, answer.json["statusCode"]) == (500, 500)
+    assert isinstance(answer.json["message"], str)
+
+
+async def test_open_incidents_are_told_until_they_are_closed(world: World) -> None:
+    async with world.rt.store.transaction() as tx:
+        for place, (service, title, state) in enumerate(
+            [("SMS", "Delays to one operator", "open"), ("Voice", "Calls fail", "open"), ("API", "Over", "closed")]
+        ):
+            await tx.execute(
+                tables.incident.insert().values(
+                    id=place + 1, service=service, title=title, state=state, started_ms=place
+                )
+            )
+    answer = await world.call("GET", "/system/status", token="")
+    assert answer.json["status"] == {"service": "SMS,Voice", "description": "Delays to one operator, Calls fail"}
+    await world.ask("UPDATE incident SET state = 'closed'")
+    answer = await world.call("GET", "/system/status", token="")
+    assert answer.json["status"]["service"] == "none"
+
+
+async def test_status_tells_of_a_store_that_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise StoreAway("gone")
+
+    monkeypatch.setattr(world.rt.store, "read", away)
+    answer = await world.call("GET", "/system/status", token="")
+    assert (answer.status, answer.json["status"]["service"]) == (200, "API")
