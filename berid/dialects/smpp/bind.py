@@ -179,11 +179,9 @@ class Bind(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol.connection_lost`. What was accepted stays so, answered or not."""
         outlet, self._outlet = self._outlet, None
-        uncertain = cast("list[Sending]", self.session.lost())
-        unsent = cast("list[Sending]", self.session.unsent())
         if outlet is not None:
-            outlet.remove(self, unsent)
-        for sending in uncertain:
+            outlet.remove(self)
+        for sending in cast("list[Sending]", [*self.session.lost(), *self.session.unsent()]):
             sending.settle("the bind was lost before the answer came")
         self._server.forget(self)
         if self.caller is not None:
@@ -229,7 +227,7 @@ class Bind(asyncio.Protocol):
         """From now on refuse what is submitted, with `status`, and send no more receipts; `leave` is to follow."""
         self._farewell = status
         if self._outlet is not None:
-            self._outlet.remove(self, ())
+            self._outlet.remove(self)
 
     async def leave(self, patience_s: float) -> None:
         """Unbind in good order: what was submitted is answered, receipts under way are waited for, then the customer's

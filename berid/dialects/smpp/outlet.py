@@ -62,18 +62,13 @@ class Outlet:
         self._binds.append(bind)
         self.pump()
 
-    def remove(self, bind: Bind, unsent: Sequence[Sending]) -> None:
-        """Use a bind no more. What it had taken and not written goes out by another, before all else."""
+    def remove(self, bind: Bind) -> None:
+        """Use a bind no more. Without any, what waits goes back to its queue on disk."""
         if bind in self._binds:
             self._binds.remove(bind)
-        for sending in unsent:
-            sending.is_sent = False
-        self._waiting.extendleft(reversed(unsent))
-        if self._binds:
-            self.pump()
-            return
-        while self._waiting:
-            self._waiting.popleft().settle(None)
+        if not self._binds:
+            while self._waiting:
+                self._waiting.popleft().settle(None)
 
     async def send(self, pdus: Sequence[Pdu]) -> list[str | None]:
         """Send PDUs over whatever binds have room, and return what came of each (see `Sending`)."""

@@ -254,6 +254,7 @@ async def test_customer_who_comes_and_goes_loses_and_doubles_nothing(
 
 async def test_away_customer_keeps_nobody_busy(customer: Customer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notify, "LANE_CAPACITY", 5)
+    customer.rt.directory = with_endpoints(customer.rt.directory, APPLICATION_ID, batch_max=1)
     await customer.notify()
     carrier, esme = await customer.carrier(), await customer.bind()
     esme.answer = lambda pdu: None  # takes everything and says nothing
@@ -417,6 +418,7 @@ async def test_what_finds_no_room_in_time_was_not_tried(serve: Serve, monkeypatc
         await asyncio.sleep(0.002)
     await asyncio.sleep(0.2)
     assert len(held) == 2
+    assert await customer.rows("SELECT max(attempts) FROM job") == [(1,)]
     esme._on_deliver = normal  # type: ignore[method-assign]
     for sequence in held:
         esme.session.respond(sequence)
@@ -424,6 +426,28 @@ async def test_what_finds_no_room_in_time_was_not_tried(serve: Serve, monkeypatc
     assert len(receipt_ids(await esme.next_delivered(4))) == 4
     await customer.until("SELECT count(*) FROM job", [(0,)])
     assert await customer.rows("SELECT count(*), min(error), max(error) FROM callback_try") == [(6, "", "")]
+
+
+async def test_customer_who_is_leaving_is_sent_nothing_more(customer: Customer) -> None:
+    esme = await customer.bind()
+    held: list[int] = []
+    esme._on_deliver = lambda sequence, pdu: held.append(sequence)  # type: ignore[method-assign]
+    endpoint = binds.endpoint_of(ACCOUNT_ID, APPLICATION_ID)
+    under_way = asyncio.create_task(customer.rt.binds.deliver(endpoint, [tell(State.DELIVERED, {"rd": "1"})]))
+    while not held:
+        await asyncio.sleep(0.002)
+    esme.unbind()
+    (bind,) = customer.rt.binds._connections
+    while bind.is_receiver:
+        await asyncio.sleep(0.002)
+    too_late = asyncio.create_task(customer.rt.binds.deliver(endpoint, [tell(State.DELIVERED, {"rd": "1"})] * 3))
+    await asyncio.sleep(0.02)
+    assert len(held) == 1
+    esme.session.respond(held[0])
+    esme._flush()
+    assert await under_way == [""]
+    assert await too_late == [None] * 3
+    await esme.end()
 
 
 async def test_answer_that_never_comes_is_waited_for_so_long_and_no_longer(
