@@ -274,7 +274,7 @@ class SmppConnector:
         live = self._live()
         if not live:
             return 0, 0
-        free = sum([bind.session.room for bind in live])
+        free = sum([bind.room for bind in live])
         urgent, bulk = self.pace.room(self.ticks())
         speed = self.pace.speed
         ahead = max(1, int(min(speed, 1e6) * AHEAD_S))
@@ -332,7 +332,7 @@ class SmppConnector:
 
     def _write(self, live: list[_Bind], now_s: float) -> None:
         pace = self.pace
-        free = sum([bind.session.room for bind in live])
+        free = sum([bind.room for bind in live])
         count, _ = pace.room(now_s)
         urgent = self._submit(self._urgent, min(free, count), live, now_s) if self._urgent else 0
         if urgent:
@@ -362,7 +362,7 @@ class SmppConnector:
             flight, part = queue.popleft()
             if flight.is_over:
                 continue
-            while run >= share or not bind.session.room:
+            while run >= share or not bind.room:
                 self._turn += 1
                 bind = live[self._turn % len(live)]
                 run = 0
@@ -630,7 +630,7 @@ class SmppConnector:
         self._wake()
 
     def on_answers(self, now_s: float) -> None:
-        """Parts were answered, or are waited for no longer: there is room."""
+        """There may be room: parts were answered, or are waited for no longer, or a line is free again."""
         self.pump(now_s)
         self._wake()
 
@@ -781,18 +781,20 @@ class _Bind(asyncio.Protocol):
         self.ended.set_result(None)
 
     def pause_writing(self) -> None:
-        """The carrier does not read: nothing more is submitted here until it does."""
+        """The line is slower than we are, or the carrier does not read: nothing more is submitted here until it does."""
         self._is_paused = True
-        self._look(self._connector.ticks())
 
     def resume_writing(self) -> None:
         """It reads again."""
         self._is_paused = False
-        now_s = self._connector.ticks()
-        self._look(now_s)
-        self._connector.on_change(now_s)
+        self._connector.on_answers(self._connector.ticks())
 
     # What the connector calls
+
+    @property
+    def room(self) -> int:
+        """How many more parts this bind takes now."""
+        return 0 if self._is_paused else self.session.room
 
     @property
     def is_busy(self) -> bool:
@@ -822,9 +824,7 @@ class _Bind(asyncio.Protocol):
         if self.is_leaving and not self.session.in_flight and state in _BOUND:
             self._unbind()
         could = self.may_submit
-        self.may_submit = (
-            state in _MAY_SUBMIT and not self.is_leaving and not self._is_paused and not self.transport.is_closing()
-        )
+        self.may_submit = state in _MAY_SUBMIT and not self.is_leaving and not self.transport.is_closing()
         if could and not self.may_submit:
             self._connector.on_change(now_s)
 

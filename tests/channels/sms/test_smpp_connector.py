@@ -467,6 +467,27 @@ async def test_room_is_the_window_with_a_tenth_for_priority_0(
         assert connector.room() == room
 
 
+async def test_slow_line_holds_work_back_and_is_not_taken_for_a_broken_one(
+    rt: Runtime, scripted: ScriptedCarrier, outcomes: Outcomes
+) -> None:
+    settings = {"window": 10_000, "long_messages": "payload"}
+    async with disturbed(scripted.port) as proxy, connected(rt, proxy.port, **settings) as connector:
+        proxy.to_target.slow(8_000_000)
+        # 16 kB each: more than the kernel's buffers hold.
+        parcels = [[make_outgoing(body="x" * 16_000) for _ in range(25)] for _ in range(10)]
+        rooms = []
+        for parcel in parcels:
+            connector.send(parcel, outcomes)
+            await asyncio.sleep(0)
+            rooms.append(connector.room()[0])
+            assert connector.is_up
+        await outcomes.of(*(outgoing for parcel in parcels for outgoing in parcel))
+        assert rooms[-1] == 0
+        assert connector.room()[0] == 10_000
+    assert {type(outcome) for outcome in outcomes.told.values()} == {Sent}
+    assert (len(scripted.seen), scripted.links_made) == (250, 1)
+
+
 async def test_room_that_is_reserved_or_on_the_wire_is_not_given_twice(
     rt: Runtime, scripted: ScriptedCarrier, outcomes: Outcomes
 ) -> None:
