@@ -24,6 +24,7 @@ ROWS = {
     "through": rows.through,
     "bulk": rows.bulk,
     "overtaking": rows.overtaking,
+    "history": rows.history,
 }
 RESULTS = Path(__file__).parent / "results"
 
@@ -51,7 +52,7 @@ async def run(only: list[str], stores: list[str], size: rows.Size, slow: bool) -
             if name not in only:
                 continue
             note(f"{name}, {store}", await row(store, "", size))
-            if preload and name != "overtaking":
+            if preload and name in ("accepted", "through", "bulk"):
                 note(f"{name}, {store}, every sync 2 ms longer", await row(store, preload, size))
     return found
 

@@ -183,7 +183,7 @@ async def overtaking(kind: str, preload: str, size: Size) -> Figures:
         sent: dict[str, float] = {}
         waits = []
         for place in range(size.otps):
-            recipient = f"{far.MARKED}{place:07d}"
+            recipient = f"{far.MARKED}{place:06d}9"
             body = json.dumps({"to": recipient}).encode()
             sent[recipient] = time.time()
             waits.append(asyncio.ensure_future(_one(ground.port, post("/api/v1/otp", ground.token, body))))
@@ -200,7 +200,25 @@ async def overtaking(kind: str, preload: str, size: Size) -> Figures:
             "request to carrier p99 ms": round(late[int(len(late) * 0.99)], 1) if late else None,
             "RSS MB with the backlog": round(rss),
             **await _states(ground),
+            "start to ready s": round(ground.restart(), 2),
         }
+
+
+async def history(kind: str, _preload: str, size: Size) -> Figures:
+    """The whole path on a store that holds a long history, beside the same on an empty one."""
+    costs: list[float] = []
+    for held in (0, size.history):
+        async with stage(kind, history=held) as ground:
+            cpu = ground.server.cpu_s()
+            result = await fire(ground.port, taqnyat_post(ground.token), size.singles // 2, 64, size.limit_s)
+            await _drained(ground, result.count)
+            costs.append(1e6 * (ground.server.cpu_s() - cpu) / result.count)
+    return {
+        "deliveries held": size.history,
+        "server CPU us/message, empty": round(costs[0], 1),
+        "server CPU us/message, with history": round(costs[1], 1),
+        "ratio": round(costs[1] / costs[0], 2),
+    }
 
 
 def _bulk(token: str, recipients: int) -> Render:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from bench import far
 from berid import channels
 from berid.config import load
-from berid.domain.account import SenderState
+from berid.domain.account import Rules, SenderState
 from berid.domain.routing import Route
 from berid.flow import manage
-from berid.store import schema
+from berid.store import make_engine, schema
 from tools import pg
 
 ACTOR = "bench"
@@ -44,9 +48,17 @@ class Stage:
     port: int
     token: str
     api_key: str
-    store_pids: list[int]
     url: str
-    data_dir: Path
+    options: dict[str, str]
+    """How the server was started."""
+
+    def restart(self) -> float:
+        """Stop the server in order, start it again, and return the seconds from start to ready."""
+        self.server.end()
+        started = time.perf_counter()
+        self.server = far.Process(far.server, {}, **self.options)
+        self.port = self.server.ready
+        return time.perf_counter() - started
 
 
 def slow_sync() -> str:
@@ -64,19 +76,17 @@ def slow_sync() -> str:
 
 
 @contextlib.contextmanager
-def database(kind: str, folder: Path, preload: str) -> Iterator[tuple[str, list[int]]]:
-    """The URL of a new, durable database, and the ids of the processes that are its server."""
+def database(kind: str, folder: Path, preload: str) -> Iterator[str]:
+    """The URL of a new, durable database."""
     if kind == "sqlite":
-        yield f"sqlite:///{folder / 'berid.db'}", []
+        yield f"sqlite:///{folder / 'berid.db'}"
         return
-    import os
-
     if preload:
         os.environ["LD_PRELOAD"] = preload
     try:
         with pg.running(durable=True) as url:
             os.environ.pop("LD_PRELOAD", None)
-            yield url, []
+            yield url
     finally:
         os.environ.pop("LD_PRELOAD", None)
 
@@ -111,6 +121,8 @@ async def business(
         }
         connector_id = await manage.create_connector(office, ACTOR, "bench", sms, "smpp", "test", settings)
         await manage.create_route(office, ACTOR, Route(0, "bench", 100, "test", "sms", (connector_id,)))
+        rules = Rules(otp_prefix_per_minute=1_000_000)
+        await manage.set_application_rules(office, ACTOR, account_id, application_id, rules)
         token = (
             await manage.create_bearer(office, ACTOR, account_id, application_id, mode="test", label="bench")
         ).secret
@@ -130,38 +142,65 @@ async def business(
     return token, key
 
 
+async def write_history(url: str, count: int) -> None:
+    """Write finished messages with one delivery each, as if they had been sent long ago."""
+    numbers = (
+        f"generate_series(1, {count}) AS n(i)"
+        if url.startswith("postgresql")
+        else f"(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) SELECT i FROM n) n"
+    )
+    engine = make_engine(url)
+    async with engine.connect() as connection:
+        await connection.execution_options(berid_write=True)
+        async with connection.begin():
+            (account_id,) = (await connection.execute(text("SELECT id FROM account"))).one()
+            for statement in (
+                "INSERT INTO message (id, account_id, mode, channel, dialect, sender, category, body, total, first_id, "
+                "last_id, created_ms, expires_ms) SELECT i * 64, :account, 'test', 'sms', 'native', 'Bench', "
+                f"'transactional', 'An old message', 1, i * 64 + 32, i * 64 + 32, 1, 1 FROM {numbers}",
+                "INSERT INTO delivery (id, message_id, account_id, recipient, country, state, units, money, final_ms) "
+                f"SELECT i * 64 + 32, i * 64, :account, '966500000001', 'SA', 'delivered', 1, 'charged', 1 FROM {numbers}",
+                f"INSERT INTO event (delivery_id, id, kind, at_ms) SELECT i * 64 + 32, i, 'delivered', 1 FROM {numbers}",
+            ):
+                await connection.execute(text(statement), {"account": account_id})
+    await engine.dispose()
+
+
 @contextlib.asynccontextmanager
 async def stage(
-    kind: str, preload: str = "", *, callbacks: bool = True, rate: int = 0, links: bool = True
+    kind: str, preload: str = "", *, callbacks: bool = True, rate: int = 0, links: bool = True, history: int = 0
 ) -> AsyncIterator[Stage]:
-    """A whole stage on a new database; `links` False leaves the connectors out, so that only acceptance is measured."""
+    """A whole stage on a new database; `links` False leaves the connectors out, so that only acceptance is measured.
+
+    `history` is how many finished deliveries the database holds already.
+    """
     folder = Path(tempfile.mkdtemp(prefix="berid-bench-"))
     folder.chmod(0o755)
     running: list[far.Process] = []
     try:
-        with database(kind, folder, preload) as (url, pids):
+        with database(kind, folder, preload) as url:
             carrier = far.Process(far.carrier, {})
             running.append(carrier)
             receiver = far.Process(far.receiver, {})
             running.append(receiver)
             token, key = await business(url, folder, carrier.ready, receiver.ready, callbacks, rate)
             roles = "web,worker,links" if links else "web"
-            server = far.Process(
-                far.server,
-                {"LD_PRELOAD": preload} if preload and kind == "sqlite" else {},
-                **{
-                    "data_dir": str(folder),
-                    "database_url": url,
-                    "http.port": "0",
-                    "roles": roles,
-                    "net.allowed_networks": "127.0.0.0/8",
-                },
-            )
-            running.append(server)
-            yield Stage(server, carrier, receiver, server.ready, token, key, pids, url, folder)
-            for process in reversed(running):
-                process.end()
-            running.clear()
+            if history:
+                await write_history(url, history)
+            options = {
+                "data_dir": str(folder),
+                "database_url": url,
+                "http.port": "0",
+                "roles": roles,
+                "net.allowed_networks": "127.0.0.0/8",
+            }
+            environment = {"LD_PRELOAD": preload} if preload and kind == "sqlite" else {}
+            server = far.Process(far.server, environment, **options)
+            ground = Stage(server, carrier, receiver, server.ready, token, key, url, options)
+            try:
+                yield ground
+            finally:
+                ground.server.end()
     finally:
         for process in reversed(running):
             process.end()
