@@ -363,8 +363,8 @@ def check_rules(rules: Rules) -> Rules:
             raise unfit("networks", f"{network} is not an address or a network such as 203.0.113.0/24") from None
     for country in rules.countries:
         _check_country(country, "countries")
-    for name in ("per_second", "per_minute", "spend_day_micros"):
-        if not 0 <= getattr(rules, name) < 1 << 53:
+    for name, value in msgspec.structs.asdict(rules).items():
+        if isinstance(value, int | float) and not 0 <= value < 1 << 53:
             raise unfit(name, f"{name} must be 0 (no limit) or more")
     if rules.webhook_url:
         parts = urlsplit(rules.webhook_url)
