@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
-from berid.dialects.taqnyat import answers, php, sms, system, verify, webhook
+from berid.dialects.taqnyat import answers, openapi, php, sms, system, verify, webhook
 from berid.dialects.taqnyat.calls import NAME
 from berid.dialects.web import Group, Request, Response, Route
 from berid.domain.errors import RefusalKind
@@ -27,6 +27,11 @@ class Taqnyat:
     def routes(self, rt: Runtime) -> Sequence[Route]:
         """Every path of the provider. See `HttpDialect.routes`."""
         rest = answers.REST
+        described = openapi.document()
+
+        async def describe(_: Request) -> Response:
+            return Response(200, described)
+
         return [
             _route(rt, ("GET",), "/system/status", system.status, rest),
             _route(rt, ("GET",), "/account/balance", system.balance, rest),
@@ -38,6 +43,7 @@ class Taqnyat:
             _route(rt, ("POST", "GET"), php.VOICE_PATH, php.send_voice, php.VOICE),
             _route(rt, ("POST", "GET"), php.MAIL_PATH, php.send_mail, php.MAIL),
             _route(rt, ("POST", "GET"), verify.PATH, verify.verify, verify.GROUP),
+            Route(("GET",), openapi.PATH, describe, rest),
             Route(("HEAD",), "/v1/messages", _refuse_head, rest),
             Route(("HEAD",), "/v1/messages/delete", _refuse_head, rest),
             Route(("HEAD",), php.VOICE_PATH, _refuse_head, php.VOICE),
