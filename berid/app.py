@@ -108,7 +108,7 @@ class App:
         clock = clock or SystemClock()
         config.data_dir.mkdir(parents=True, exist_ok=True)
         await schema.check(config.database_url)
-        lock = _lock_data(config) if config.database_url.startswith("sqlite") else -1
+        lock = lock_data(config) if config.database_url.startswith("sqlite") else -1
         trace = Trace(config.tracing)
         metrics = Metrics()
         store = await open_store(config.database_url, clock, metrics.commit)
@@ -421,7 +421,7 @@ class _Listener:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-def _lock_data(config: Config) -> int:
+def lock_data(config: Config) -> int:
     """Hold the data folder for this process: SQLite has one writer of the hot path. The lock ends with the
     process."""
     import fcntl

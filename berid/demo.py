@@ -19,8 +19,7 @@ from typing import Any
 import msgspec
 
 from berid import channels
-from berid.app import App, serve
-from berid.app import _lock_data as lock_data
+from berid.app import App, lock_data, serve
 from berid.base.money import MICROS
 from berid.base.secret import check_password, hash_token
 from berid.channels.sms.simulator import Carrier, CarrierSettings

@@ -91,6 +91,8 @@ async def _find_uncertain(
             row.key, row.parts_left = report.key, 1
             changes.done.append(row.id)
             apply_report(changes, row, report)
+            if row.state == State.SENT.value:  # an interim report: the final one will come under this id
+                changes.refs.append((connector_id, report.key, row.id, 0, changes.now_ms))
             continue
         text = _encode(_report_words(report)).decode()
         changes.parked.append((rt.ids.next(), connector_id, report.key, report.recipient, text, changes.now_ms))
@@ -124,7 +126,7 @@ def apply_report(changes: Changes, row: Tracked, report: DeliveryReport) -> None
     if target in _GOOD or row.charge_on == ChargeOn.SENT.value:
         # The carrier has taken it, whatever became of it then; a hold that is still there becomes a charge.
         changes.charge(row)
-    else:
+    elif target is not State.SENT:
         changes.release(row)
     if state in (State.EXPIRED, State.UNDELIVERED):
         detail["was"] = state.value

@@ -276,6 +276,20 @@ async def test_a_receipt_for_an_unknown_id_settles_the_one_uncertain_delivery_to
     assert await jobs(rt) == []
 
 
+@pytest.mark.parametrize(("charge_on", "money"), [(ChargeOn.SENT, "charged"), (ChargeOn.DELIVERED, "held")])
+async def test_an_interim_receipt_says_that_the_carrier_has_an_uncertain_delivery(
+    rt: Runtime, charge_on: ChargeOn, money: str
+) -> None:
+    with_price(rt, charge_on)
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, Uncertain("no_response"))
+    await settle(rt, [report("late", State.SENT)])
+    assert (await state(rt, delivery_id))[:2] == ("sent", money)
+    assert await jobs(rt) == []
+    await settle(rt, [report("late")])
+    assert (await state(rt, delivery_id))[:2] == ("delivered", "charged")
+
+
 async def test_with_two_uncertain_deliveries_to_a_recipient_no_guess_is_made(rt: Runtime) -> None:
     both = [await send(rt), await send(rt)]
     for delivery_id in both:

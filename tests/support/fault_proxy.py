@@ -153,10 +153,12 @@ class FaultProxy:
             )
             _end(writers, how)
         finally:
-            for writer in self._links[task]:
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-            del self._links[task]
+            try:
+                for writer in self._links[task]:
+                    with contextlib.suppress(OSError):
+                        await writer.wait_closed()
+            finally:
+                del self._links[task]
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         sock = _socket()
