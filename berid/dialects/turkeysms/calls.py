@@ -1,0 +1,56 @@
+"""What a path of this dialect is, and who calls it: the beginning of every handler."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from berid.dialects import caller_of
+from berid.dialects.turkeysms.answers import Body
+from berid.dialects.turkeysms.reading import Fields, text_of
+from berid.dialects.web import Request
+from berid.domain.account import Caller, Scope, check_caller, check_sender
+from berid.domain.errors import Refusal, RefusalKind, Refused
+from berid.flow.ports import Runtime
+
+NAME = "turkeysms"
+CHANNEL = "sms"
+
+
+@dataclass(slots=True)
+class Call:
+    """One request with its parameters: the query string under the body. `is_v4` where the two generations differ."""
+
+    rt: Runtime
+    request: Request
+    fields: Fields
+    is_v4: bool = False
+
+    def caller(self) -> Caller:
+        """Who calls. Raises `Refused` for a key that is missing, wrong, or no text at all."""
+        return caller_of(self.rt, text_of(self.fields, "api_key").strip(), self.request.address, NAME)
+
+    def permitted(self, scope: Scope | None) -> Caller:
+        """As `caller`, for paths that end neither in `accept` nor in `send_code`: raises as well for what forbids the call."""
+        caller = self.caller()
+        refusals = check_caller(caller, scope, None)
+        if refusals:
+            raise Refused(*refusals)
+        return caller
+
+    @property
+    def sending(self) -> Scope:
+        """The right that sending needs: this provider's keys tell POST from GET."""
+        return Scope.SEND_POST if self.request.method == "POST" else Scope.SEND_GET
+
+
+Work = Callable[[Call], Awaitable[Body]]
+"""What a path does. Raises `Refused`."""
+
+
+def sender_fault(rt: Runtime, caller: Caller, sender: str, category: str) -> Refusal | None:
+    """What is wrong with a sender name, where `accept` cannot be asked because other parameters are unusable."""
+    if not sender:
+        return Refusal(RefusalKind.SENDER_MISSING, "no sender was given", "title")
+    names = rt.directory.senders.get((caller.account.id, CHANNEL, sender), ())
+    return check_sender(names, None, category, rt.clock.now_ms())[1]
