@@ -12,13 +12,8 @@ import msgspec
 
 from berid.base.secret import Unreadable, Vault
 from berid.config import Setting, setting
+from berid.flow.manage.carriers import SEAL_PURPOSE, SEALED
 from berid.wire.smpp.codes import CommandStatus
-
-SEALED = "sealed:"
-"""Begins a secret as `flow.manage` stores it; behind it is what the vault made of it."""
-
-PURPOSE = "connector"
-"""What the vault binds connectors' secrets to."""
 
 ErrorClass = Literal["permanent", "temporary", "throttled", "connector"]
 """What a command status of a submit response means.
@@ -156,7 +151,7 @@ def read_settings(given: Mapping[str, object], vault: Vault | None = None) -> Sm
         raise ValueError("; ".join(troubles))
     if vault is not None and values.get("password", "").startswith(SEALED):
         try:
-            values["password"] = vault.open(values["password"][len(SEALED) :], PURPOSE)
+            values["password"] = vault.open(values["password"][len(SEALED) :], SEAL_PURPOSE)
         except Unreadable as error:
             raise ValueError(str(error)) from None
     settings = SmppSettings(**values)
