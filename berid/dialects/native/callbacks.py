@@ -14,12 +14,12 @@ from berid.base.ids import made_ms, show
 from berid.dialects.native.endpoint import Call, Endpoint
 from berid.dialects.native.shapes import (
     Event,
-    cursor,
-    event,
     read_cursor,
     read_id,
     read_moment,
     rfc3339,
+    show_event,
+    write_cursor,
 )
 from berid.dialects.web import Response
 from berid.domain.account import Scope
@@ -196,8 +196,8 @@ async def log(call: Call[None, LogQuery]) -> EventList:
         found = await callbacks.log(tx, account_id, endpoint_id, before_id, query.limit + 1, query.state == "failed")
         shown = found[: query.limit]
         tries = await callbacks.tries(tx, account_id, [each.id for each in shown])
-    data = [event(each, tries[each.id]) for each in shown]
-    return EventList(data, cursor(shown[-1].id if len(found) > query.limit else 0))
+    data = [show_event(each, tries[each.id]) for each in shown]
+    return EventList(data, write_cursor(shown[-1].id if len(found) > query.limit else 0))
 
 
 async def replay_one(call: Call[None, None]) -> Replayed:

@@ -13,13 +13,13 @@ from berid.dialects.native.shapes import (
     Delivery,
     Message,
     Moment,
-    cursor,
-    delivery,
-    message_fields,
+    describe_message,
     read_bound,
     read_cursor,
     read_id,
-    timeline,
+    read_timeline,
+    show_delivery,
+    write_cursor,
 )
 from berid.domain.account import Scope
 from berid.domain.errors import RefusalKind, refused
@@ -110,10 +110,10 @@ async def list_messages(call: Call[None, MessageQuery]) -> MessageList:
         page = await messages.page(tx, account.id, wanted, read_cursor(query.cursor), query.limit)
         shown = await messages.first_deliveries(tx, account.id, page.messages)
     data = [
-        Message(**message_fields(record, [each.state for each in shown[record.id]], shown[record.id]))
+        Message(**describe_message(record, [each.state for each in shown[record.id]], shown[record.id]))
         for record in page.messages
     ]
-    return MessageList(data, cursor(page.next_id))
+    return MessageList(data, write_cursor(page.next_id))
 
 
 async def get_message(call: Call[None, None]) -> MessageDetail:
@@ -130,10 +130,10 @@ async def detail_of(call: Call[Any, Any], message_id: int) -> MessageDetail:
             raise _no_message()
         shown = (await messages.first_deliveries(tx, account_id, [record]))[record.id]
         counts = await messages.counts(tx, account_id, record)
-        moments = await timeline(tx, record, shown)
+        moments = await read_timeline(tx, record, shown)
     refusals = msgspec.json.decode(record.refused, type=list[tuple[str, str]]) if record.refused else []
     return MessageDetail(
-        **message_fields(record, counts, shown),
+        **describe_message(record, counts, shown),
         text=record.body if record.body_kind == "text" else None,
         counts=counts,
         refused=[{"to": number, "code": kind} for number, kind in refusals],
@@ -152,7 +152,9 @@ async def list_deliveries(call: Call[None, DeliveryQuery]) -> DeliveryList:
         after_id = read_cursor(query.cursor)
         found = await messages.deliveries(tx, account_id, record, after_id, query.limit + 1, states)
     shown = found[: query.limit]
-    return DeliveryList([delivery(each) for each in shown], cursor(shown[-1].id if len(found) > query.limit else 0))
+    return DeliveryList(
+        [show_delivery(each) for each in shown], write_cursor(shown[-1].id if len(found) > query.limit else 0)
+    )
 
 
 async def get_delivery(call: Call[None, None]) -> DeliveryDetail:
@@ -162,7 +164,7 @@ async def get_delivery(call: Call[None, None]) -> DeliveryDetail:
         if found is None:
             raise refused(RefusalKind.NOT_FOUND, "there is no such delivery", "id")
         record, owner = found
-        return DeliveryDetail(delivery(record), await timeline(tx, owner, [record]))
+        return DeliveryDetail(show_delivery(record), await read_timeline(tx, owner, [record]))
 
 
 def _no_message() -> Exception:

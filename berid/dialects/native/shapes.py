@@ -173,7 +173,7 @@ def read_bound(text: str, field: str) -> int:
         raise refused(RefusalKind.MALFORMED, error.refusals[0].detail, field) from None
 
 
-def cursor(identifier: int) -> str | None:
+def write_cursor(identifier: int) -> str | None:
     """The id behind which a list goes on, in a form that nobody should read; None at the end."""
     return f"c{identifier:x}" if identifier else None
 
@@ -204,7 +204,7 @@ def state_of(states: Iterable[str]) -> State:
     return State(min(states, key=_PLACE.__getitem__, default=State.FAILED.value))
 
 
-def delivery(record: DeliveryRecord) -> Delivery:
+def show_delivery(record: DeliveryRecord) -> Delivery:
     """A delivery as the API shows it."""
     return Delivery(
         id=show("dlv", record.id),
@@ -222,7 +222,7 @@ def delivery(record: DeliveryRecord) -> Delivery:
     )
 
 
-def message_fields(record: MessageRecord, states: Iterable[str], shown: Sequence[DeliveryRecord]) -> dict[str, Any]:
+def describe_message(record: MessageRecord, states: Iterable[str], shown: Sequence[DeliveryRecord]) -> dict[str, Any]:
     """What every view of a message says of it; `states` are those of its deliveries."""
     options = read_options(record.options)
     return {
@@ -243,7 +243,7 @@ def message_fields(record: MessageRecord, states: Iterable[str], shown: Sequence
         "send_at": or_none(record.due_ms),
         "expires_at": rfc3339(record.expires_ms),
         "resend_of": options.get("resend_of"),
-        "deliveries": [delivery(each) for each in shown],
+        "deliveries": [show_delivery(each) for each in shown],
     }
 
 
@@ -257,7 +257,7 @@ def metadata_of(options: Mapping[str, str]) -> dict[str, str]:
     return {name[len(METADATA) :]: value for name, value in options.items() if name.startswith(METADATA)}
 
 
-def event(record: CallbackRecord, tries: Sequence[TryRecord]) -> Event:
+def show_event(record: CallbackRecord, tries: Sequence[TryRecord]) -> Event:
     """An event's telling as the API shows it."""
     return Event(
         id=show("evt", record.id),
@@ -271,7 +271,7 @@ def event(record: CallbackRecord, tries: Sequence[TryRecord]) -> Event:
     )
 
 
-async def timeline(tx: Tx, owner: MessageRecord, shown: Sequence[DeliveryRecord]) -> list[Moment]:
+async def read_timeline(tx: Tx, owner: MessageRecord, shown: Sequence[DeliveryRecord]) -> list[Moment]:
     """Everything that happened to these deliveries of a message, and who was told of it, in the order of time."""
     account_id, ids = owner.account_id, [record.id for record in shown]
     journal = await messages.events(tx, account_id, ids)
@@ -282,7 +282,7 @@ async def timeline(tx: Tx, owner: MessageRecord, shown: Sequence[DeliveryRecord]
     lines += [(line.at_ms, line.id, _moment(line)) for line in journal]
     for record in told:
         at = rfc3339(record.created_ms)
-        moment = Moment(at, "callback", show("dlv", record.delivery_id), callback=event(record, tries[record.id]))
+        moment = Moment(at, "callback", show("dlv", record.delivery_id), callback=show_event(record, tries[record.id]))
         lines.append((record.created_ms, record.id, moment))
     return [moment for _, _, moment in sorted(lines, key=lambda line: line[:2])]
 
