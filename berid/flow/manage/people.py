@@ -17,6 +17,7 @@ from berid.base.ids import show
 from berid.base.phone import country_name
 from berid.base.secret import hash_password, hash_token, new_api_key, new_token
 from berid.domain.account import Account, Application, Rules, Scope, Token
+from berid.flow.manage.callbacks import follow_webhook_url
 from berid.flow.manage.office import Office, missing, note, unfit
 from berid.store import Tx, accounts, ledger
 
@@ -82,6 +83,7 @@ async def create_account(
         await accounts.add_account(tx, account, office.clock.now_ms())
         await note(office, tx, actor, account_id, "account.create", show("acc", account_id), name=name, home=home)
         await ensure_wallets(office, tx, account_id, currencies)
+        await follow_webhook_url(office, tx, account_id, 0, account.rules.webhook_url)
     return account_id
 
 
@@ -101,6 +103,7 @@ async def set_account_rules(office: Office, actor: str, account_id: int, rules: 
     async with office.store.transaction() as tx:
         if not await accounts.set_account_rules(tx, account_id, rules):
             raise missing("account")
+        await follow_webhook_url(office, tx, account_id, 0, rules.webhook_url)
         await note(office, tx, actor, account_id, "account.rules", show("acc", account_id), **_told(rules))
 
 
@@ -148,6 +151,7 @@ async def create_application(
         if not await accounts.has_account(tx, account_id):
             raise missing("account")
         await accounts.add_application(tx, application, office.clock.now_ms())
+        await follow_webhook_url(office, tx, account_id, application_id, application.rules.webhook_url)
         subject = show("app", application_id)
         await note(office, tx, actor, account_id, "application.create", subject, name=name, services=sorted(checked))
     return application_id
@@ -171,6 +175,7 @@ async def set_application_rules(office: Office, actor: str, account_id: int, app
     async with office.store.transaction() as tx:
         if not await accounts.set_application_rules(tx, account_id, application_id, rules):
             raise missing("application")
+        await follow_webhook_url(office, tx, account_id, application_id, rules.webhook_url)
         await note(office, tx, actor, account_id, "application.rules", show("app", application_id), **_told(rules))
 
 

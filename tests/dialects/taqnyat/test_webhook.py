@@ -14,11 +14,15 @@ from berid.config import Config, Net
 from berid.dialects.taqnyat import dialect, webhook
 from berid.domain.account import Rules
 from berid.domain.message import State
-from berid.domain.report import EVENT_OF_STATE, INBOUND_EVENT, Endpoint
+from berid.domain.report import DEFAULT_EVENTS, EVENT_OF_STATE, INBOUND_EVENT, Endpoint
+from berid.flow import manage
+from berid.flow.endpoints import secrets_of
+from berid.flow.manage import Office
 from berid.flow.manage.callbacks import SECRET_PURPOSE
 from berid.flow.notify import Notifier, pauses_s
 from berid.flow.ports import Tell
 from berid.net import Outbound
+from berid.store import directory
 from tests.dialects.taqnyat.conftest import World
 from tests.support.receiver import Receiver, Reply
 
@@ -144,6 +148,53 @@ async def test_other_endpoints_keep_the_configured_schedule(world: World) -> Non
     assert pauses_s(world.rt, 77) == webhook.PAUSES_S
     assert pauses_s(world.rt, 78) == world.rt.config.net.callback_schedule_s
     assert pauses_s(world.rt, 79) == world.rt.config.net.callback_schedule_s
+
+
+async def test_webhook_follows_the_rules(world: World) -> None:
+    office = Office.of(world.rt)
+    account_id = await manage.create_account(office, "t", name="Acme", home="SA")
+    application_id = await manage.create_application(office, "t", account_id, "shop", ["sms"])
+
+    async def webhooks() -> list[tuple[int, str, str, str, str]]:
+        async with world.rt.store.read() as tx:
+            found = (await directory.load(tx)).endpoints.get(account_id, ())
+        assert all(each.events == DEFAULT_EVENTS - {INBOUND_EVENT} and each.batch_max == 1 for each in found)
+        assert all(secrets_of(world.rt, each)[0].startswith("whsec_") for each in found)
+        return [(each.application_id, each.kind, each.url, each.host, each.state) for each in found]
+
+    async def rule(url: str) -> None:
+        await manage.set_application_rules(office, "t", account_id, application_id, Rules(webhook_url=url))
+
+    assert await webhooks() == []
+    await rule("")
+    assert await webhooks() == []
+    await rule("https://Shop.example/hook")
+    assert await webhooks() == [(application_id, "taqnyat", "https://Shop.example/hook", "shop.example", "on")]
+    await rule("https://other.example:8443/hook")
+    there = (application_id, "taqnyat", "https://other.example:8443/hook", "other.example:8443")
+    assert await webhooks() == [(*there, "on")]
+    await rule("")
+    assert await webhooks() == [(*there, "off")]
+    await rule("https://other.example:8443/hook")
+    assert await webhooks() == [(*there, "on")]
+
+
+async def test_accounts_webhook_is_for_all_its_applications(world: World) -> None:
+    office = Office.of(world.rt)
+    rules = Rules(webhook_url="https://shop.example/all")
+    account_id = await manage.create_account(office, "t", name="Acme", home="SA", rules=rules)
+    own = Rules(webhook_url="https://shop.example/one")
+    application_id = await manage.create_application(office, "t", account_id, "shop", ["sms"], own)
+    async with world.rt.store.read() as tx:
+        found = (await directory.load(tx)).endpoints[account_id]
+    assert {(each.application_id, each.url) for each in found} == {
+        (0, "https://shop.example/all"),
+        (application_id, "https://shop.example/one"),
+    }
+    await manage.set_account_rules(office, "t", account_id, Rules())
+    async with world.rt.store.read() as tx:
+        found = (await directory.load(tx)).endpoints[account_id]
+    assert {each.application_id: each.state for each in found} == {0: "off", application_id: "on"}
 
 
 @asynccontextmanager
