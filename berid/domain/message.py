@@ -158,6 +158,8 @@ class Submission(msgspec.Struct, frozen=True):
     idempotency: tuple[str, str] | None = None
     rejected: Sequence[str] = ()
     allows_partial: bool = False
+    allows_none: bool = False
+    """Whether a message that the rules let nobody have is still accepted, with every recipient refused: Taqnyat's way."""
     needs_sender: bool = True
     billing: str = ""
     """Name of the channel's way of counting units; empty is the exact one. TurkeySMS counts commercially."""

@@ -30,6 +30,7 @@ from berid.domain.pricing import Quote, quote
 from berid.domain.routing import Route, choose
 from berid.domain.rules import QUIET
 from berid.flow.ports import Prepared, Runtime
+from berid.store import ledger
 from berid.store.hot import HotTx, Verb
 
 PAGE = 1_000
@@ -88,13 +89,15 @@ async def accept(rt: Runtime, caller: Caller, submission: Submission, scope: Sco
     store did not take it: the same request may be sent again. The same idempotency key with the same body gives the
     first answer again.
     """
+    started_s = rt.clock.ticks_s()
     with rt.trace.span("accept", dialect=caller.dialect, recipients=len(submission.recipients)):
-        return await _accept_one(rt, caller, submission, scope)
+        accepted = await _accept_one(rt, caller, submission, scope)
+    rt.metrics.accept_took(rt.clock.ticks_s() - started_s)
+    return accepted
 
 
 async def _accept_one(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -> Accepted:
     order = _decide(rt, caller, submission, scope)
-    metrics = rt.metrics
     if len(order.lines) > PAGE:
         from berid.flow.load import accept_large
 
@@ -102,13 +105,48 @@ async def _accept_one(rt: Runtime, caller: Caller, submission: Submission, scope
     else:
         accepted = (await rt.store.hot.do(ACCEPT, [order]))[0]
     if not accepted.is_replay:
-        metrics.accepted(submission.channel, caller.dialect, caller.mode, accepted.total)
+        rt.metrics.accepted(submission.channel, caller.dialect, caller.mode, accepted.total)
     return accepted
+
+
+async def explain(
+    rt: Runtime, caller: Caller, submission: Submission, scope: Scope | None = Scope.SEND
+) -> list[Refusal]:
+    """Every reason for which `accept` would refuse a submission now, its own decisions; none if it would take it.
+
+    Nothing is written, counted or sent. With `scope` None the rights of the token are not asked about. Rates are not asked
+    about either: what is free of them now may be taken a moment later. The balance is looked at only if nothing else is wrong.
+    """
+    now_ms = rt.clock.now_ms()
+    refusals, prepared, lines, turned_away = _judge(rt, caller, submission, scope, now_ms)
+    if refusals or prepared is None:
+        return refusals
+    order = _order(rt, caller, submission, prepared, lines, turned_away, now_ms)
+    async with rt.store.read() as tx:
+        wallets = await ledger.wallets(tx, caller.account.id)
+    balances = {each.id: (each.available_micros, each.credit_limit_micros) for each in wallets}
+    short = why_short(order, balances, {wallet_id: available for wallet_id, (available, _) in balances.items()})
+    return [short] if short is not None else []
 
 
 def _decide(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -> Order:
     """All that can be known without the store. Raises `Refused` with every reason at once."""
     now_ms = rt.clock.now_ms()
+    refusals, prepared, lines, turned_away = _judge(rt, caller, submission, scope, now_ms)
+    if not refusals:
+        refusals += _check_rates(rt, caller, len(lines))
+    if refusals:
+        for refusal in refusals:
+            rt.metrics.refused(refusal.kind.value, caller.dialect)
+        raise Refused(*refusals)
+    assert prepared is not None
+    return _order(rt, caller, submission, prepared, lines, turned_away, now_ms)
+
+
+def _judge(
+    rt: Runtime, caller: Caller, submission: Submission, scope: Scope | None, now_ms: int
+) -> tuple[list[Refusal], Prepared | None, list[_Line], list[tuple[str, Refusal]]]:
+    """What the directory says of a submission: every reason against it, and what it would become. Counts nothing."""
     service = (
         "otp" if submission.category is Category.OTP and "otp" in caller.application.services else submission.channel
     )
@@ -129,18 +167,14 @@ def _decide(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -
         refusals += error.refusals
 
     lines, turned_away = _price(rt, caller, submission, prepared, now_ms)
-    if turned_away and not submission.allows_partial:
+    if turned_away and not (submission.allows_partial and (lines or submission.allows_none)):
         seen = {refusal.kind: refusal for _, refusal in turned_away}
+        if submission.rejected:
+            seen[RefusalKind.RECIPIENT_INVALID] = Refusal(
+                RefusalKind.RECIPIENT_INVALID, "this is no number that can be written to", "recipients"
+            )
         refusals += seen.values()
-
-    if not refusals:
-        refusals += _check_rates(rt, caller, len(lines))
-    if refusals:
-        for refusal in refusals:
-            rt.metrics.refused(refusal.kind.value, caller.dialect)
-        raise Refused(*refusals)
-    assert prepared is not None
-    return _order(rt, caller, submission, prepared, lines, turned_away, now_ms)
+    return refusals, prepared, lines, turned_away
 
 
 def _check_sender(rt: Runtime, caller: Caller, submission: Submission, now_ms: int) -> list[Refusal]:

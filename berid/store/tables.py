@@ -434,8 +434,6 @@ callback_endpoint = Table(
     _text("url"),
     _text("host"),
     _text("sealed_secret"),
-    _text("old_sealed_secret"),
-    _ms("old_secret_until_ms"),
     _text("events"),
     _number("batch_max", 1),
     _text("state", "on"),

@@ -119,15 +119,8 @@ class Endpoint:
             answer = await handler(Call(rt, request, caller, body, query))
             return answer if isinstance(answer, Response) else Response(status, encode(answer))
 
-        async def timed(request: Request) -> Response:
-            started_s = rt.clock.ticks_s()
-            try:
-                return await handle(request)
-            finally:
-                rt.metrics.accept_took(rt.clock.ticks_s() - started_s)
-
         limit = rt.config.http.bulk_body_limit_bytes if self.is_bulk else None
-        return Route((self.method,), PREFIX + self.path, timed if self.accepts else handle, GROUP, limit)
+        return Route((self.method,), PREFIX + self.path, handle, GROUP, limit)
 
 
 def bearer(request: Request) -> str:

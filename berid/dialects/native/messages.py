@@ -233,7 +233,6 @@ async def resend(call: Call[Again, None]) -> Response:
     owner = await _owner(call)
     states = [State(each) for each in call.body.only]
     accepted = await second_thoughts.resend(call.rt, call.caller, owner, states, await call.idempotency())
-    _refuse_none(accepted, ())
     return _created(accepted, call.caller.mode, owner)
 
 
@@ -285,16 +284,7 @@ def _submission(call: Call[Any, Any], body: NewMessage, idempotency: tuple[str, 
 
 async def _accept(call: Call[Any, Any], submission: Submission) -> Accepted:
     """Accept for those recipients that can be written to. Raises `Refused` when there are none."""
-    accepted = await accept(call.rt, call.caller, submission)
-    _refuse_none(accepted, submission.rejected)
-    return accepted
-
-
-def _refuse_none(accepted: Accepted, rejected: Sequence[str]) -> None:
-    """A message that nobody will get is a refusal here, with every reason once."""
-    if not accepted.total:
-        unread = [_UNREAD] if rejected else []
-        raise Refused(*dict.fromkeys([*unread, *(reason for _, reason in accepted.refused)]))
+    return await accept(call.rt, call.caller, submission)
 
 
 _UNREAD = Refusal(RefusalKind.RECIPIENT_INVALID, "this is no number that can be written to", "recipients")

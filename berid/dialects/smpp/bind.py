@@ -160,7 +160,7 @@ class Bind(asyncio.Protocol):
             else:
                 has_room = self._on_event(event) or has_room
         if submits:
-            self._take(submits, now_s)
+            self._take(submits)
         self.flush()
         if has_room and self._outlet is not None:
             self._outlet.pump()
@@ -306,7 +306,7 @@ class Bind(asyncio.Protocol):
         if self.is_receiver:
             self._outlet = self._server.open_outlet(self, caller)
 
-    def _take(self, requests: Sequence[Request], now_s: float) -> None:
+    def _take(self, requests: Sequence[Request]) -> None:
         """Read the submits of one read, and send what can be read on its way."""
         caller, server = self.caller, self._server
         status = self._farewell or (CommandStatus.ESME_RINVBNDSTS if caller is None else None)
@@ -330,17 +330,15 @@ class Bind(asyncio.Protocol):
                 server.rt.metrics.refused(unfit.kind.value, caller.dialect)
                 self.session.respond(request.sequence, unfit.status)
         if asked:
-            self._spawn(self._accept(caller, asked, now_s))
+            self._spawn(self._accept(caller, asked))
 
-    async def _accept(self, caller: Caller, asked: list[_Asked], began_s: float) -> None:
+    async def _accept(self, caller: Caller, asked: list[_Asked]) -> None:
         rt = self._server.rt
         outcomes = await asyncio.gather(
             *[accept(rt, caller, each.submission) for each in asked], return_exceptions=True
         )
-        took_s = self._clock.ticks_s() - began_s
         for each, outcome in zip(asked, outcomes, strict=True):
             self._answer(each, outcome)
-            rt.metrics.accept_took(took_s)
         self.flush()
 
     def _answer(self, asked: _Asked, outcome: Accepted | BaseException) -> None:

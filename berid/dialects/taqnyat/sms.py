@@ -22,8 +22,16 @@ from berid.store import messages
 CHANNEL = "sms"
 
 _OWN = frozenset({RefusalKind.SUPPRESSED, RefusalKind.NO_OPT_IN, RefusalKind.QUIET_HOURS})
-"""Refusals that are about the recipient, not about the account or the platform: the provider takes the message all the same
-and lists the number among the rejected."""
+"""Refusals that are about a person, not about the account or the platform."""
+
+_OF_RECIPIENT = _OWN | {
+    RefusalKind.RECIPIENT_INVALID,
+    RefusalKind.COUNTRY_NOT_ALLOWED,
+    RefusalKind.INTERNATIONAL_OFF,
+    RefusalKind.NO_ROUTE,
+    RefusalKind.NO_PRICE,
+}
+"""Refusals of single recipients."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -84,18 +92,20 @@ def _submission(rt: Runtime, caller: Caller, fields: Fields) -> Submission:
         cancel_key=delete_id,
         idempotency=idempotency,
         rejected=rejected,
-        allows_partial=len(usable) > 1,
+        allows_partial=True,
     )
 
 
 async def _accept(rt: Runtime, caller: Caller, submission: Submission) -> Accepted:
-    """`accept`; a single recipient who does not want to be written to is rejected in the answer, like one of several."""
+    """`accept`; but where nobody is left because people do not want to be written to, the provider takes the message all
+    the same, with every number rejected. Where countries are the reason, it says so, and the message is refused."""
     try:
         return await accept(rt, caller, submission)
     except Refused as error:
-        if submission.allows_partial or any(refusal.kind not in _OWN for refusal in error.refusals):
+        kinds = {refusal.kind for refusal in error.refusals}
+        if not kinds & _OWN or kinds - _OF_RECIPIENT:
             raise
-    return await accept(rt, caller, msgspec.structs.replace(submission, allows_partial=True))
+    return await accept(rt, caller, msgspec.structs.replace(submission, allows_none=True))
 
 
 def _category(sender: str) -> Category:

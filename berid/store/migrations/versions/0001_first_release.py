@@ -356,8 +356,6 @@ def upgrade() -> None:
         _text("url"),
         _text("host"),
         _text("sealed_secret"),
-        _text("old_sealed_secret"),
-        _big("old_secret_until_ms"),
         _text("events"),
         _number("batch_max", 1),
         _text("state", "on"),
