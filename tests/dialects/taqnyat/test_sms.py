@@ -114,22 +114,27 @@ async def test_same_key_for_another_message_is_refused(world: World) -> None:
     assert await world.wallet("keyed") == (99_974_000, 26_000)
 
 
-async def test_request_of_which_nobody_can_be_reached_is_answered_and_costs_nothing(world: World) -> None:
-    answer = await world.call("POST", "/v1/messages", body(recipients=[447700900123, 447700900124]))
-    assert answer.status == 201
-    assert answer.json == {
-        "statusCode": 201,
-        "messageId": answer.json["messageId"],
-        "cost": 0,
-        "currency": "SAR",
-        "totalCount": 0,
-        "msgLength": 1,
-        "accepted": "[]",
-        "rejected": "[447700900123,447700900124,]",
-    }
-    assert answer.headers["x-berid-code"] == "no_route"
-    assert await world.wallet("shop") == (100_000_000, 0)
-    assert await world.ask("SELECT id, total, cost_micros FROM message") == [(answer.json["messageId"], 0, 0)]
+@pytest.mark.parametrize(
+    ("token", "recipients", "message", "code"),
+    [
+        ("shop", [447700900123, 447700900124], "Sending SMS stopped from support", "no_route"),
+        ("shop", [447700900123, "x"], "Mobile(s) number(s) is not specified or incorrect", "recipient_invalid"),
+        ("shop", [971500000000, 971500000001], "Sending SMS stopped from support", "no_price"),
+        (
+            "saudi",
+            [905320000000, 447700900123],
+            "this country Not authorized to using the API",
+            "country_not_allowed",
+        ),
+    ],
+)
+async def test_request_of_which_no_country_can_be_reached_is_refused_whole(
+    world: World, token: str, recipients: list[object], message: str, code: str
+) -> None:
+    before = await counts(world)
+    answer = await world.call("POST", "/v1/messages", body(recipients=recipients), token=token)
+    assert (answer.status, answer.json["message"], answer.headers["x-berid-code"]) == (400, message, code)
+    assert await counts(world) == before
 
 
 async def test_thousand_numbers_go_in_one_request_and_no_more(world: World) -> None:
@@ -207,15 +212,23 @@ async def test_no_path_breaks_on_what_cannot_be_read(world: World) -> None:
     assert await counts(world) == before
 
 
-@pytest.mark.parametrize(("recipients", "accepted"), [([966500000001], 0), ([966500000001, 966500000000], 1)])
+@pytest.mark.parametrize(
+    ("recipients", "accepted", "rejected"),
+    [
+        ([966500000001], 0, "[966500000001,]"),
+        ([966500000001, 966500000001], 0, "[966500000001,966500000001,]"),
+        ([966500000001, 966500000000], 1, "[966500000001,]"),
+        (["x", 966500000001, 447700900123], 0, "[x,966500000001,447700900123,]"),
+    ],
+)
 async def test_who_asked_for_no_adverts_is_rejected_in_the_answer(
-    world: World, recipients: list[int], accepted: int
+    world: World, recipients: list[object], accepted: int, rejected: str
 ) -> None:
     book = Book().changed({"966500000001": 1})
     world.rt.directory = replace(world.rt.directory, suppressions={world.account_ids["shop"]: {"sms": book}})
     answer = await world.call("POST", "/v1/messages", body(recipients=recipients, sender="Acme-AD"))
     assert answer.status == 201
-    assert (answer.json["totalCount"], answer.json["rejected"]) == (accepted, "[966500000001,]")
+    assert (answer.json["totalCount"], answer.json["rejected"]) == (accepted, rejected)
     assert answer.headers["x-berid-code"] == "suppressed"
     assert await world.wallet("shop") == (100_000_000 - accepted * 26_000, accepted * 26_000)
     assert await world.ask("SELECT id, total FROM message") == [(answer.json["messageId"], accepted)]
