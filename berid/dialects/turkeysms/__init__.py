@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from berid.dialects.turkeysms import answers, asking, codes, otp, sending, webhook
+from berid.dialects.turkeysms import answers, asking, codes, otp, sending, v4, webhook
 from berid.dialects.turkeysms.calls import NAME, Call, Work
 from berid.dialects.web import Group, Request, Response, Route
 from berid.domain.errors import RefusalKind
@@ -66,7 +66,7 @@ class TurkeySms:
 
     def routes(self, rt: Runtime) -> Sequence[Route]:
         """Every path of the provider. See `HttpDialect.routes`."""
-        return [route for door in DOORS for route in door.routes(rt)]
+        return [*(route for door in DOORS for route in door.routes(rt)), *v4.routes(rt)]
 
     def render(self, rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) -> tuple[bytes, dict[str, str]]:
         """See `Dialect.render` and `webhook`."""

@@ -7,10 +7,12 @@ an address or a method that V3 does not have is 404 or 405. V4 answers JSON with
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from berid.dialects.reading import Unreadable
 from berid.dialects.turkeysms import codes
 from berid.dialects.turkeysms.php import print_r
 from berid.dialects.web import Group, Request, Response
@@ -93,6 +95,8 @@ def v3_group(name: str, permission: Callable[[Request], str]) -> Group:
 def fail_v3(request: Request, status: int) -> Response:
     """What never came to a handler of V3, or broke in it."""
     code = codes.WAIT if status == 408 else codes.INCORRECT
+    with suppress(Unreadable):
+        _ = request.query  # may say in which form to answer
     response = show(request, _no(code))
     response.status = status if status in (404, 405) else 200
     return response

@@ -86,6 +86,7 @@ async def status(call: Call) -> Body:
     """
     identifier = id_of(call.fields, "sms_id", "rapor_id", "raporid")
     caller, rt = call.permitted(Scope.STATUS), call.rt
+    _check_given(identifier)
     account_id, mode = caller.account.id, caller.mode
     async with rt.store.read() as tx:
         found = await messages.find_delivery(tx, account_id, mode, identifier)
@@ -143,6 +144,7 @@ async def report(call: Call) -> Body:
     fields = {"raporid": call.request.params["id"]} if "id" in call.request.params else call.fields
     identifier = id_of(fields, "raporid", "rapor_id", "sms_id")
     caller = call.permitted(Scope.STATUS)
+    _check_given(identifier)
     account_id, mode = caller.account.id, caller.mode
     async with call.rt.store.read() as tx:
         owner = await messages.find(tx, account_id, mode, identifier)
@@ -185,6 +187,11 @@ async def _summary(tx: Tx, account_id: int, owner: MessageRecord) -> _Summary:
         if place is not None and place.country_iso2 == "TR" and place.operator:
             summary.by_operator[place.operator] += count
     return summary
+
+
+def _check_given(identifier: int) -> None:
+    if not identifier:
+        raise refused(RefusalKind.NOT_FOUND, codes.TEXTS["TS-1052"], "sms_id")
 
 
 def _known(owner: MessageRecord | None) -> MessageRecord:

@@ -19,12 +19,16 @@ CHANNEL = "sms"
 
 @dataclass(slots=True)
 class Call:
-    """One request with its parameters: the query string under the body. `is_v4` where the two generations differ."""
+    """One request with its parameters: the query string under the body.
+
+    `is_v4` where the two generations differ. Who works sets `is_repeated` if the answer is that of an earlier request.
+    """
 
     rt: Runtime
     request: Request
     fields: Fields
     is_v4: bool = False
+    is_repeated: bool = False
 
     def caller(self) -> Caller:
         """Who calls. Raises `Refused` for a key that is missing, wrong, or no text at all."""

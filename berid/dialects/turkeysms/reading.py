@@ -64,10 +64,8 @@ def choice_of(fields: Fields, allowed: Sequence[int], default: int, *names: str)
 
 
 def id_of(fields: Fields, *names: str) -> int:
-    """A message's id. Raises `Refused`: NOT_FOUND if it was not given, MALFORMED if it is no id."""
-    value = text_of(fields, *names).strip()
-    if not value:
-        raise refused(RefusalKind.NOT_FOUND, "Message ID is not written", names[0])
+    """A message's id, 0 if it was not given. Raises `Refused` with MALFORMED for what is no id."""
+    value = text_of(fields, *names).strip() or "0"
     if not (value.isascii() and value.isdigit() and len(value) <= 16):
         raise refused(RefusalKind.MALFORMED, f"{names[0]} must be a number", names[0])
     return int(value)
