@@ -613,6 +613,20 @@ async def test_every_recipient_waits_for_the_hours_of_its_own_country(
     ]
 
 
+async def test_lane_in_memory_gets_what_may_go_and_not_what_is_held(
+    rt: Runtime, clock: FakeClock, store_url: str
+) -> None:
+    await clock.advance((NIGHT_MS - NOON_MS) / 1000)
+    lane = Dispatcher(rt, Carrier()).lane
+    rt.lanes[lane.name] = lane
+    room = lane.room
+    await send(rt, SAUDI, GERMAN)
+    assert [outgoing.recipient for outgoing in lane.take(10)] == [GERMAN]
+    assert lane.room == room
+    leases = await ask(store_url, "SELECT lease_until_ms > 0 FROM job ORDER BY id")
+    assert [bool(lease[0]) for lease in leases] == [False, True]
+
+
 async def test_planned_advert_is_judged_by_the_time_it_is_planned_for(rt: Runtime, store_url: str) -> None:
     accepted = await send(rt, SAUDI, due_ms=NIGHT_MS)
     assert (accepted.state, accepted.due_ms) == (State.HELD, OPENING_MS)
