@@ -159,6 +159,10 @@ class App:
         held = await hold_late_schedules(rt, alive_ms)
         if held:
             log.warning("schedules that came due while the platform was down are held", extra={"count": held})
+        async with rt.store.transaction() as tx:
+            # The first beat, and not before late plans are held: were it missing, a process that dies within seconds would
+            # leave no trace of when it lived; were it earlier, one that dies here would let the next one fire them.
+            await processes.renew(tx, rt.slot, self._name, rt.clock.now_ms())
         self._spawn("watch", self._watch())
         self._spawn("renew", self._renew())
         watch = _Watch(rt)
