@@ -388,7 +388,7 @@ async def test_stop_does_not_wait_long_for_a_customer_who_does_not_answer(
     await esme.end()
 
 
-async def test_first_bind_makes_the_endpoint_of_the_application(serve: Serve, store_url: str) -> None:
+async def test_first_bind_makes_the_endpoint_of_the_application(store_url: str, serve: Serve) -> None:
     customer = await serve(url=store_url)
     customer.rt.directory = with_endpoints(customer.rt.directory)
     await asyncio.gather(customer.bind(), customer.bind())

@@ -214,7 +214,7 @@ async def test_receipt_that_nobody_asked_for_is_done_without_a_word(customer: Cu
 
 
 async def test_receipts_are_kept_while_the_customer_is_away_and_come_when_he_is_back(
-    serve: Serve, store_url: str
+    store_url: str, serve: Serve
 ) -> None:
     customer = await serve(url=store_url)
     await customer.notify()
@@ -596,7 +596,7 @@ async def test_bind_wakes_its_own_lane_and_no_other(store: Store) -> None:
     ]
 
 
-async def test_what_nobody_came_for_is_set_aside_as_late_as_any_callback(serve: Serve, store_url: str) -> None:
+async def test_what_nobody_came_for_is_set_aside_as_late_as_any_callback(store_url: str, serve: Serve) -> None:
     customer = await serve(url=store_url, schedule=(100, 200), clock=FakeClock())
     now_ms = customer.rt.clock.now_ms()
     old, young, other = first_id_at(now_ms - 301_000), first_id_at(now_ms - 290_000), first_id_at(now_ms - 999_000)
