@@ -14,7 +14,7 @@ import msgspec
 from berid.base.money import format_micros
 from berid.dialects.taqnyat import answers
 from berid.dialects.taqnyat.calls import read_call, why_not
-from berid.dialects.taqnyat.reading import numbers_of, text_of, texts_of
+from berid.dialects.taqnyat.reading import key_of, numbers_of, text_of, texts_of
 from berid.dialects.web import Request, Response
 from berid.domain.account import Caller, Scope
 from berid.domain.errors import Refusal, RefusalKind, Refused
@@ -99,7 +99,7 @@ async def send_mail(rt: Runtime, request: Request) -> Response:
         given = texts_of(fields, "to")
         subject = text_of(fields, "subject")
         message = text_of(fields, "msg")
-        campaign = text_of(fields, "campaignName")
+        campaign = key_of(fields, "campaignName")
     except Refused as error:
         raise Refused(*why_not(rt, caller, channel, sender, _CATEGORY.value), *error.refusals) from None
     usable = [address for address in given if _is_address(address)]

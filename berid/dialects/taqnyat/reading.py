@@ -13,6 +13,9 @@ from berid.domain.errors import RefusalKind, refused
 RECIPIENTS_MAX = 1_000
 """Recipients of one request, by the provider's rule."""
 
+KEY_MAX = 255
+"""Characters of the names that callers give to their messages and requests: they are looked up by an index."""
+
 Fields = Mapping[str, Any]
 
 
@@ -26,6 +29,14 @@ def text_of(fields: Fields, name: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise refused(RefusalKind.MALFORMED, f"{name} must be text", name)
+
+
+def key_of(fields: Fields, name: str) -> str:
+    """A parameter by which something is found again. As `text_of`; raises `Refused` also for more than KEY_MAX characters."""
+    text = text_of(fields, name)
+    if len(text) > KEY_MAX:
+        raise refused(RefusalKind.MALFORMED, f"{name} must have {KEY_MAX} characters at most", name)
+    return text
 
 
 def texts_of(fields: Fields, name: str) -> list[str]:

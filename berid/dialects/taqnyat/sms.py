@@ -8,7 +8,7 @@ import msgspec
 
 from berid.dialects.taqnyat import answers
 from berid.dialects.taqnyat.calls import NAME, read_call, read_permitted, why_not
-from berid.dialects.taqnyat.reading import Fields, due_of, numbers_of, text_of
+from berid.dialects.taqnyat.reading import Fields, due_of, key_of, numbers_of, text_of
 from berid.dialects.web import Request, Response
 from berid.domain.account import Caller, Scope
 from berid.domain.errors import RefusalKind, Refused, refused
@@ -51,7 +51,7 @@ async def delete(rt: Runtime, request: Request) -> Response:
     `deleteKey` or, by their mistake, without any key. A call without a key deletes nothing.
     """
     caller, fields = await read_permitted(rt, request, Scope.SEND, CHANNEL)
-    key = text_of(fields, "deleteId") or text_of(fields, "deleteKey")
+    key = key_of(fields, "deleteId") or key_of(fields, "deleteKey")
     if not key:
         raise refused(RefusalKind.NOT_FOUND, "deleteId was not given", "deleteId")
     async with rt.store.read() as tx:
@@ -74,8 +74,8 @@ def _submission(rt: Runtime, caller: Caller, fields: Fields) -> Submission:
         usable, rejected = numbers_of(fields, "recipients", rules.lenient_numbers)
         text = text_of(fields, "body")
         due_ms = due_of(fields, rt.config.dialects.taqnyat_zone)
-        sms_id = text_of(fields, "smsId")
-        delete_id = text_of(fields, "deleteId")
+        sms_id = key_of(fields, "smsId")
+        delete_id = key_of(fields, "deleteId")
     except Refused as error:
         raise Refused(*why_not(rt, caller, CHANNEL, sender, _category(sender).value), *error.refusals) from None
     idempotency = None

@@ -14,7 +14,7 @@ from berid.dialects import caller_of
 from berid.dialects.reading import Unreadable
 from berid.dialects.taqnyat import answers
 from berid.dialects.taqnyat.calls import NAME, bearer_of
-from berid.dialects.taqnyat.reading import Fields, numbers_of, text_of
+from berid.dialects.taqnyat.reading import Fields, key_of, numbers_of, text_of
 from berid.dialects.web import Group, Request, Response
 from berid.domain.account import Caller, Scope, check_caller
 from berid.domain.errors import Refusal, RefusalKind, Refused, refused
@@ -81,7 +81,7 @@ async def verify(rt: Runtime, request: Request) -> Response:
     usable, rejected = numbers_of(fields, "numbers", caller.application.rules.lenient_numbers)
     if len(usable) != 1 or rejected:
         raise refused(RefusalKind.RECIPIENT_INVALID, "give one number", "numbers")
-    purpose = text_of(fields, "requestId")
+    purpose = key_of(fields, "requestId")
     guess = text_of(fields, "activeKey").strip()
     if guess:
         judged = await check_code(rt, caller, guess, number=usable[0], purpose=purpose)

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from berid.dialects.taqnyat.reading import RECIPIENTS_MAX, due_of, numbers_of, text_of, texts_of
+from berid.dialects.taqnyat.reading import KEY_MAX, RECIPIENTS_MAX, due_of, key_of, numbers_of, text_of, texts_of
 from berid.domain.errors import RefusalKind, Refused
 
 RIYADH = ZoneInfo("Asia/Riyadh")
@@ -74,6 +74,13 @@ def test_what_is_no_text_is_refused(value: object) -> None:
     with pytest.raises(Refused) as refusal:
         text_of({"x": value}, "x")
     assert (refusal.value.refusals[0].kind, refusal.value.refusals[0].field) == (RefusalKind.MALFORMED, "x")
+
+
+def test_key_has_a_greatest_length() -> None:
+    assert key_of({"x": "ş" * KEY_MAX}, "x") == "ş" * KEY_MAX
+    with pytest.raises(Refused) as refusal:
+        key_of({"x": "ş" * (KEY_MAX + 1)}, "x")
+    assert refusal.value.refusals[0].kind is RefusalKind.MALFORMED
 
 
 @pytest.mark.parametrize(

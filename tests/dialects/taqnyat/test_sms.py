@@ -82,6 +82,14 @@ async def test_delete_without_a_key_deletes_nothing(world: World) -> None:
     assert await world.ask("SELECT state FROM delivery") == [("scheduled",)]
 
 
+async def test_longest_keys_are_stored_and_found(world: World) -> None:
+    key = "ş" * 255
+    planned = body(smsId=key, deleteId=key, scheduledDatetime="2026-10-01T10:00")
+    assert (await world.call("POST", "/v1/messages", planned, token="keyed")).status == 201
+    given = msgspec.json.encode({"deleteId": key})
+    assert (await world.call("DELETE", "/v1/messages/delete", given, token="keyed")).status == 201
+
+
 async def test_sms_id_is_a_key_only_where_the_rules_say_so(world: World) -> None:
     first, second = [await world.call("POST", "/v1/messages", body(smsId="7")) for _ in range(2)]
     assert first.json["messageId"] != second.json["messageId"]
@@ -181,6 +189,9 @@ BAD = {
     "a text of a thousand parts": (body(body="x" * 200_000), 400),
     "an endless number": (b'{"recipients":"' + b"9" * 100_000 + b'","body":"Hello","sender":"Acme"}', 400),
     "ten megabytes": (b'{"body":"' + b"x" * 10_000_000 + b'"}', 413),
+    "an endless deleteId": (body(deleteId="x" * 10_000), 400),
+    "an endless smsId": (body(smsId="x" * 10_000), 400),
+    "an endless sender": (body(sender="x" * 10_000), 400),
     "nothing": (b"", 400),
     "garbage": (bytes(range(1, 256)), 400),
 }  # fmt: skip
