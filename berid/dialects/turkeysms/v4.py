@@ -15,7 +15,7 @@ import msgspec
 
 from berid.dialects.turkeysms import answers, asking, codes, otp, sending
 from berid.dialects.turkeysms.answers import Body
-from berid.dialects.turkeysms.calls import CHANNEL, Call, Work
+from berid.dialects.turkeysms.calls import CHANNEL, NAME, Call, Work
 from berid.dialects.turkeysms.reading import TEXT, TO, items_of, numbers_of
 from berid.dialects.web import Group, Request, Response, Route
 from berid.domain.account import Caller, Scope, check_caller
@@ -233,7 +233,7 @@ async def blacklist(call: Call) -> Body:
         raise refused(RefusalKind.RECIPIENT_INVALID, "give one number", "number")
     actor = f"token:{caller.token.id}"
     office = Office.of(call.rt)
-    await suppress(office, actor, caller.account.id, usable[0], channel=CHANNEL, source=PREFIX, all_traffic=True)
+    await suppress(office, actor, caller.account.id, usable[0], channel=CHANNEL, source=NAME, all_traffic=True)
     return {"result": True, "result_code": codes.QUERY_DONE, "result_message": codes.SUCCESS, "number": usable[0]}
 
 
