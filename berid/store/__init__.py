@@ -54,22 +54,25 @@ class Store:
     async def transaction(self) -> AsyncIterator[Tx]:
         """A transaction that commits when the block ends and rolls back when it raises.
 
-        Never ask `hot` for anything inside the block: on SQLite the hot path waits until the block has ended.
+        Raises `StoreAway` when the database cannot be reached or written; when that happens at the commit, nobody knows whether
+        it was done. Never ask `hot` for anything inside the block: on SQLite the hot path waits until the block has ended.
         """
-        if self._lock is None:
-            async with self._engine.begin() as connection:
-                yield connection
-            return
-        async with self._lock, self._engine.connect() as connection:
-            await connection.execution_options(berid_write=True)
-            async with connection.begin():
-                yield connection
+        with _away():
+            if self._lock is None:
+                async with self._engine.begin() as connection:
+                    yield connection
+                return
+            async with self._lock, self._engine.connect() as connection:
+                await connection.execution_options(berid_write=True)
+                async with connection.begin():
+                    yield connection
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
-        """A connection to read by; it sees one moment of the database."""
-        async with self._reader.connect() as connection:
-            yield connection
+        """A connection to read by; it sees one moment of the database. Raises `StoreAway` when that cannot be reached."""
+        with _away():
+            async with self._reader.connect() as connection:
+                yield connection
 
     async def close(self) -> None:
         """Finish the hot path's work and let all connections go."""
@@ -83,11 +86,16 @@ def _away() -> Iterator[None]:
     try:
         yield
     except (OSError, OperationalError, InterfaceError) as error:
-        raise StoreAway(str(error).splitlines()[0]) from error
+        raise StoreAway(_words(error)) from error
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
-        raise StoreAway(str(error).splitlines()[0]) from error
+        raise StoreAway(_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    """The first line of an error, or its kind if it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 async def open_store(
@@ -155,12 +163,18 @@ def make_engine(url: str) -> AsyncEngine:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")  # type: ignore[attr-defined]
 
         return engine
-    from berid.store.hot_postgres import connect
+    from berid.store.hot_postgres import TROUBLE, connect
+
+    async def reach() -> object:
+        # asyncpg reads the URL itself: it knows more forms of it than the dialect does (sockets, sslmode, several hosts).
+        try:
+            return await connect(url, application_name="berid", jit="off")
+        except TROUBLE as error:
+            raise StoreAway(f"the database cannot be reached: {_words(error)}") from None
 
     return create_async_engine(
         "postgresql+asyncpg://",
-        # asyncpg reads the URL itself: it knows more forms of it than the dialect does (sockets, sslmode, several hosts).
-        async_creator=lambda: connect(url, application_name="berid", jit="off"),
+        async_creator=reach,
         pool_size=8,
         max_overflow=8,
         pool_pre_ping=True,

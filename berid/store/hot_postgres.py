@@ -70,7 +70,8 @@ _KEYS = {
 }
 """Tables whose new rows nobody removes at once: after a lost answer, the presence of one tells that all was committed."""
 
-_TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""What asyncpg raises when the database cannot be reached, or goes away."""
 
 _READY = "lane = $1 AND priority = $2 AND lease_until_ms = 0 AND buried_ms = 0"
 
@@ -137,7 +138,7 @@ class PostgresDriver:
         if self._connection is None or self._connection.is_closed():
             try:
                 self._connection = await connect(self._url, **_SETTINGS)
-            except _TROUBLE as error:
+            except TROUBLE as error:
                 raise StoreAway(f"the database cannot be reached: {_words(error)}") from None
         return self._connection
 
@@ -147,14 +148,14 @@ class PostgresDriver:
         connection = await self.connect()
         try:
             await connection.execute("BEGIN")
-        except _TROUBLE as error:
+        except TROUBLE as error:
             self._cut()
             if not had_one:
                 raise _meaning(error) from None
             connection = await self.connect()
             try:
                 await connection.execute("BEGIN")
-            except _TROUBLE as error:
+            except TROUBLE as error:
                 raise _meaning(error) from None
         self._tx = PostgresTx(connection)
         return self._tx
@@ -172,7 +173,7 @@ class PostgresDriver:
         await self._tx.flush()
         try:
             answer = await self._tx.connection.execute("COMMIT")
-        except _TROUBLE as error:
+        except TROUBLE as error:
             if isinstance(error, asyncpg.PostgresError) and getattr(error, "severity_en", None) == "ERROR":
                 raise _meaning(error) from None
             if await self._was_committed(self._tx):
@@ -188,7 +189,7 @@ class PostgresDriver:
             return
         try:
             await connection.execute("ROLLBACK", timeout=ROLLBACK_TIMEOUT_S)
-        except _TROUBLE:
+        except TROUBLE:
             self._cut()
         if self._tx is not None and self._tx.is_away:
             # The server may be one that is no longer the right one, such as a standby: look again at the next begin.
@@ -199,7 +200,7 @@ class PostgresDriver:
         if self._connection is not None:
             try:
                 await self._connection.close(timeout=ROLLBACK_TIMEOUT_S)
-            except _TROUBLE:
+            except TROUBLE:
                 self._cut()
 
     def _cut(self) -> None:
@@ -215,7 +216,7 @@ class PostgresDriver:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DOUBT_S):
                 while True:
-                    with contextlib.suppress(StoreAway, *_TROUBLE):
+                    with contextlib.suppress(StoreAway, *TROUBLE):
                         connection = await self.connect()
                         # In this order: had the old process committed after our look, it would still be there.
                         is_working = await connection.fetchval(
@@ -559,7 +560,7 @@ class PostgresTx:
         """Await a statement; turn what goes wrong into the store's words, in which no value appears."""
         try:
             return await work
-        except _TROUBLE as error:
+        except TROUBLE as error:
             meaning = _meaning(error)
             self.is_away = self.is_away or isinstance(meaning, StoreAway)
             raise meaning from None

@@ -14,6 +14,7 @@ from berid.base.clock import SystemClock
 from berid.store import Store, open_store, tables
 from berid.store.hot import HotTx, StoreAway, Verb
 from tests.support.database import ask, make_tables, row
+from tools import pg
 
 
 @pytest.fixture
@@ -154,3 +155,36 @@ async def test_ordinary_queries_outlive_a_restart_of_the_server(postgres_url: st
     async with store.read() as tx:
         assert await tx.scalar(text("SELECT pg_backend_pid()")) != pid
     await store.close()
+
+
+async def _ask_while_it_stops(store: Store, server: pg.Server) -> None:
+    async with store.read() as tx:
+        server.stop()
+        await tx.execute(text("SELECT 1"))
+
+
+@pytest.mark.postgres
+async def test_database_that_went_away_is_away_to_ordinary_readers_and_writers() -> None:
+    with pg.temporary_folder() as folder:
+        server = pg.Server(folder, durable=False)
+        await asyncio.to_thread(server.start)
+        try:
+            await make_tables(server.url)
+            store = await open_store(server.url, SystemClock())
+            for open_one in (store.read, store.transaction):
+                async with open_one() as tx:
+                    await tx.execute(text("SELECT 1"))
+            server.stop()
+            for open_one in (store.read, store.transaction):
+                with pytest.raises(StoreAway):
+                    async with open_one() as tx:
+                        await tx.execute(text("SELECT 1"))
+            await asyncio.to_thread(server.start)
+            with pytest.raises(StoreAway):
+                await _ask_while_it_stops(store, server)
+            await asyncio.to_thread(server.start)
+            async with store.read() as tx:
+                assert (await tx.execute(text("SELECT 1"))).scalar() == 1
+            await store.close()
+        finally:
+            server.stop()
