@@ -13,6 +13,7 @@ from berid.base.ids import first_id_at, slot_of
 from berid.domain.message import WAITING, State
 from berid.flow.changes import Changes
 from berid.flow.dispatch import resolve_uncertain, uncertain_policy
+from berid.flow.inbound import sweep_parts
 from berid.flow.load import spread, undo_loading
 from berid.flow.ports import Runtime
 from berid.store import jobs
@@ -224,6 +225,10 @@ class Sweeper:
         now_ms = rt.clock.now_ms()
         async with rt.store.transaction() as tx:
             freed = await jobs.free_leases(tx, now_ms)
+            if not rt.store.is_sqlite:
+                # A process that died holds its jobs no longer than its connectors. If it only slept, it finds them started
+                # by others when it wakes, and leaves them.
+                freed += await jobs.free_leases_of_the_dead(tx, now_ms)
         if freed:
             log.info("leases ran out", extra={"jobs": freed})
         for lane in rt.lanes.values():
@@ -248,6 +253,7 @@ class Sweeper:
 
     async def _slow(self, now_ms: int) -> None:
         rt = self._rt
+        await sweep_parts(rt)
         async with rt.store.read() as tx:
             unfinished = await jobs.unfinished_loads(tx, first_id_at(now_ms - LOADING_MS))
         for message_id in unfinished:

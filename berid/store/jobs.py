@@ -55,6 +55,15 @@ async def free_leases(tx: Tx, now_ms: int, slot: int | None = None) -> int:
     return freed.rowcount
 
 
+async def free_leases_of_the_dead(tx: Tx, now_ms: int) -> int:
+    """Give back the jobs held by slots that no live process has. Returns how many."""
+    living = select(tables.process.c.slot).where(tables.process.c.alive_until_ms >= now_ms)
+    freed = await tx.execute(
+        update(job).where(job.c.lease_until_ms > 0, job.c.slot.not_in(living)).values(lease_until_ms=0, slot=0)
+    )
+    return freed.rowcount
+
+
 async def parked_counts(tx: Tx) -> dict[int, int]:
     """How many reports are parked, by connector."""
     parked = tables.parked_report
