@@ -9,21 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from berid.dialects.turkeysms import answers, asking, codes, otp, sending, v4, webhook
+from berid.dialects.turkeysms import answers, asking, codes, openapi, otp, sending, v4, webhook
 from berid.dialects.turkeysms.calls import NAME, Call, Work
 from berid.dialects.web import Group, Request, Response, Route
 from berid.domain.errors import RefusalKind
 from berid.domain.report import Endpoint
 from berid.flow.ports import Runtime, Tell
 
+PREFIX = "/api/v3"
+
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One path of V3 under `/api/v3`. All take GET and POST. `is_bulk` allows bodies up to `http.bulk_body_limit_bytes`."""
+    """One path of V3 under PREFIX. All take GET and POST. `is_bulk` allows bodies up to `http.bulk_body_limit_bytes`."""
 
     path: str
     work: Work
     group: Group
+    about: str
+    parameters: tuple[str, ...]
     is_bulk: bool = False
 
     def routes(self, rt: Runtime) -> list[Route]:
@@ -33,27 +37,57 @@ class Door:
         async def handle(request: Request) -> Response:
             return answers.show_success(request, await work(Call(rt, request, await request.fields())))
 
-        path = "/api/v3" + self.path
+        path = PREFIX + self.path
         return [
             Route(("POST", "GET"), path, handle, self.group, limit),
             Route(("HEAD",), path, _refuse_head, self.group),
         ]
 
+    def described(self) -> openapi.Described:
+        """For the description of the dialect."""
+        return openapi.Described(PREFIX + self.path, ("POST", "GET"), self.about, self.parameters)
+
 
 DOORS = (
-    Door("/authenticate/login", asking.login, answers.LOGIN),
-    Door("/gonder/add-content", sending.send, answers.SENDING, is_bulk=True),
-    Door("/get/get.php", sending.send_by_get, answers.SENDING),
-    Door("/otp/otp_get.php", otp.send, answers.SENDING),
-    Door("/otp_post/add-content", otp.send, answers.SENDING),
-    Door("/otp_post_detailed/add-content", otp.send_detailed, answers.SENDING),
-    Door("/gonder_coklu_gsm/add-content", sending.send_multi, answers.SENDING, is_bulk=True),
-    Door("/gruba-gonder/post/tek-metin-gonderimi", sending.send_group, answers.SENDING, is_bulk=True),
-    Door("/rapor/temel", asking.report, answers.STATUS),
-    Door("/rapor/get/{id}", asking.report, answers.STATUS),
-    Door("/sms-durumu/sms_durumu.php", asking.status, answers.STATUS),
-    Door("/bakiye_sorgulama/add-content", asking.balance, answers.BALANCE),
-    Door("/senderid_sorgulama/add-content", asking.senders, answers.BALANCE),
+    Door("/authenticate/login", asking.login, answers.LOGIN, "Whose key this is.", ()),
+    Door("/gonder/add-content", sending.send, answers.SENDING, "Send to one number.", openapi.SENDING, is_bulk=True),
+    Door("/get/get.php", sending.send_by_get, answers.SENDING, "Send to one number.", openapi.SENDING_BY_GET),
+    Door("/otp/otp_get.php", otp.send, answers.SENDING, "Send a code in our words.", openapi.CODE),
+    Door("/otp_post/add-content", otp.send, answers.SENDING, "Send a code in our words.", openapi.CODE),
+    Door(
+        "/otp_post_detailed/add-content",
+        otp.send_detailed,
+        answers.SENDING,
+        "Send a code in your words.",
+        openapi.DETAILED_CODE,
+    ),
+    Door(
+        "/gonder_coklu_gsm/add-content",
+        sending.send_multi,
+        answers.SENDING,
+        "Send to several numbers.",
+        openapi.SENDING,
+        is_bulk=True,
+    ),
+    Door(
+        "/gruba-gonder/post/tek-metin-gonderimi",
+        sending.send_group,
+        answers.SENDING,
+        "Send to a group of up to 100,000 numbers.",
+        openapi.SENDING,
+        is_bulk=True,
+    ),
+    Door(
+        "/rapor/temel",
+        asking.report,
+        answers.STATUS,
+        "What became of a message to many numbers, counted.",
+        ("raporid",),
+    ),
+    Door("/rapor/get/{id}", asking.report, answers.STATUS, "What became of a message to many numbers, counted.", ()),
+    Door("/sms-durumu/sms_durumu.php", asking.status, answers.STATUS, "What became of a message.", ("sms_id",)),
+    Door("/bakiye_sorgulama/add-content", asking.balance, answers.BALANCE, "What is left.", ()),
+    Door("/senderid_sorgulama/add-content", asking.senders, answers.BALANCE, "The sender names.", ()),
 )
 """V3. `/user_login/login.php`, which takes a password in the address, is left out."""
 
@@ -65,8 +99,15 @@ class TurkeySms:
     refusals: Mapping[RefusalKind, codes.Words] = codes.REFUSALS
 
     def routes(self, rt: Runtime) -> Sequence[Route]:
-        """Every path of the provider. See `HttpDialect.routes`."""
-        return [*(route for door in DOORS for route in door.routes(rt)), *v4.routes(rt)]
+        """Every path of the provider, and their description. See `HttpDialect.routes`."""
+        newer = v4.doors_of(rt)
+        described = openapi.document([*(door.described() for door in DOORS), *(door.described() for door in newer)])
+
+        async def describe(_: Request) -> Response:
+            return Response(200, described)
+
+        doors = [route for door in DOORS for route in door.routes(rt)]
+        return [*doors, *v4.routes(rt, newer), Route(("GET",), openapi.PATH, describe, v4.GROUP)]
 
     def render(self, rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) -> tuple[bytes, dict[str, str]]:
         """See `Dialect.render` and `webhook`."""

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 import msgspec
 
-from berid.dialects.turkeysms import answers, asking, codes, otp, sending
+from berid.dialects.turkeysms import answers, asking, codes, openapi, otp, sending
 from berid.dialects.turkeysms.answers import Body
 from berid.dialects.turkeysms.calls import CHANNEL, NAME, Call, Work
 from berid.dialects.turkeysms.reading import TEXT, TO, items_of, numbers_of
@@ -47,11 +47,13 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One path of V4, for POST. `permission` is the code for a key that lacks the right."""
+    """One path of V4, for POST. `is_sending` where a key that lacks the right hears TS-1061, not TS-1065."""
 
     path: str
     work: Work
-    permission: str = _MAY_NOT
+    about: str
+    parameters: tuple[str, ...]
+    is_sending: bool = False
     is_bulk: bool = False
 
     def route(self, rt: Runtime, group: Group, prefix: str) -> Route:
@@ -65,21 +67,26 @@ class Door:
 
         return Route(("POST",), prefix + self.path, handle, group, limit)
 
+    def described(self) -> openapi.Described:
+        """For the description of the dialect."""
+        return openapi.Described(PREFIX + self.path, ("POST",), self.about, self.parameters, is_v4=True)
 
-def routes(rt: Runtime) -> list[Route]:
+
+GROUP = answers.v4_group("turkeysms v4", _MAY_NOT)
+"""Paths on which a missing right is TS-1065, and whatever is nobody's below `/turkeysms`."""
+
+SENDING = answers.v4_group("turkeysms v4 sending", _MAY_NOT_SEND)
+
+
+def routes(rt: Runtime, doors: Sequence[Door]) -> list[Route]:
     """All routes of V4, wherever it lies."""
-    doors = _doors(_Sender(rt))
+    found = [door.route(rt, SENDING if door.is_sending else GROUP, PREFIX) for door in doors]
     hosts = frozenset(host.lower() for host in rt.config.http.root_dialect_hosts)
-    found: list[Route] = []
-    # Without host names of its own it must not lie at the root, where it would answer for all of them.
-    for permission in (_MAY_NOT_SEND, _MAY_NOT):
-        mine = [door for door in doors if door.permission == permission]
-        below = answers.v4_group(f"turkeysms v4 {permission}", permission)
-        found += [door.route(rt, below, PREFIX) for door in mine]
-        if hosts:
-            root = answers.v4_group(f"turkeysms v4 {permission} at the root", permission, hosts)
-            found += [door.route(rt, root, "") for door in mine]
-    return found
+    if not hosts:  # a group without hosts would lie at the root of every host name
+        return found
+    root = answers.v4_group("turkeysms v4 at the root", _MAY_NOT, hosts)
+    root_sending = answers.v4_group("turkeysms v4 sending at the root", _MAY_NOT_SEND, hosts)
+    return [*found, *(door.route(rt, root_sending if door.is_sending else root, "") for door in doors)]
 
 
 class Repeats:
@@ -109,20 +116,36 @@ class Repeats:
         return f"turkeysms:{caller.mode}:{digest}:{first_ms // REPEAT_MS}", digest
 
 
-def _doors(sender: _Sender) -> tuple[Door, ...]:
+def doors_of(rt: Runtime) -> tuple[Door, ...]:
+    """Every path of V4."""
+    sender = _Sender(rt)
     return (
-        Door("/auth/check", check_key),
-        Door("/sms/send", sender.send, _MAY_NOT_SEND, is_bulk=True),
-        Door("/otp/send", otp.send, _MAY_NOT_SEND),
-        Door("/otp/detailed", otp.send_detailed, _MAY_NOT_SEND),
-        Door("/otp/verify", otp.verify, _MAY_NOT_SEND),
-        Door("/group/send", sender.send_group, _MAY_NOT_SEND, is_bulk=True),
-        Door("/group/sendMixed", sender.send_mixed, _MAY_NOT_SEND, is_bulk=True),
-        Door("/blacklist/add", blacklist, _MAY_NOT_SEND),
-        Door("/sms/status", asking.status),
-        Door("/reports", asking.report),
-        Door("/reports/{id}", asking.report),
-        Door("/balance", balance),
+        Door("/auth/check", check_key, "Whether the key is good, and what it may do.", ()),
+        Door("/sms/send", sender.send, "Send to one number.", openapi.SENDING, is_sending=True, is_bulk=True),
+        Door("/otp/send", otp.send, "Send a code in our words.", openapi.CODE, is_sending=True),
+        Door("/otp/detailed", otp.send_detailed, "Send a code in your words.", openapi.DETAILED_CODE, is_sending=True),
+        Door("/otp/verify", otp.verify, "Check what a person typed.", ("mobile", "otp_code"), is_sending=True),
+        Door(
+            "/group/send",
+            sender.send_group,
+            "Send one text to many numbers.",
+            openapi.SENDING,
+            is_sending=True,
+            is_bulk=True,
+        ),
+        Door(
+            "/group/sendMixed",
+            sender.send_mixed,
+            "Send each number a text of its own.",
+            openapi.MIXED,
+            is_sending=True,
+            is_bulk=True,
+        ),
+        Door("/blacklist/add", blacklist, "Write to a number no more.", ("number",), is_sending=True),
+        Door("/sms/status", asking.status, "What became of a message.", ("sms_id",)),
+        Door("/reports", asking.report, "What became of a message to many numbers, counted.", ("raporid",)),
+        Door("/reports/{id}", asking.report, "What became of a message to many numbers, counted.", ()),
+        Door("/balance", balance, "What is left.", ()),
     )
 
 
