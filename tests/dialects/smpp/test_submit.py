@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -723,3 +725,9 @@ async def test_options_are_stored_as_json(customer: Customer) -> None:
     assert [status for status, _ in await esme.ask(pdu)] == [0]
     ((options,),) = await customer.rows("SELECT options FROM message")
     assert json.loads(options) == {"rd": "1", "ref": "99"}
+
+
+def test_page_for_customers_has_every_refusal_in_its_order() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "smpp.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (ESME_\w+) \|$", page, re.MULTILINE)
+    assert rows == [(kind.value, status.name) for kind, status in REFUSALS.items()]
