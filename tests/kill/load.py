@@ -53,6 +53,7 @@ class Load:
     _keys: itertools.count[int] = field(default_factory=itertools.count)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _is_stopping: bool = False
+    _ahead_at_start: int = 0
 
     def start(self) -> None:
         """Begin."""
@@ -76,9 +77,17 @@ class Load:
         self.asked.add(number)
         return number
 
+    def go_on(self) -> None:
+        """The process was started again: what it has not sent by now, it may never send, for it was in doubt."""
+        self._ahead_at_start = self._ahead()
+
+    def _ahead(self) -> int:
+        """How much more was accepted than the carrier has taken."""
+        return len(self.accepted) - self.site.carrier.counters.accepted
+
     async def _work(self) -> None:
         while not self._is_stopping:
-            if len(self.accepted) - self.site.carrier.counters.accepted > BACKLOG:
+            if self._ahead() > self._ahead_at_start + BACKLOG:
                 await asyncio.sleep(0.1)
                 continue
             dice = self.chance.random()

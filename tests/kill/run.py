@@ -120,6 +120,7 @@ async def kill_again_and_again(
             await _visit(site, load, name, chance, result, say)
         for number in range(kills):
             began_s = time.monotonic()
+            load.go_on()
             await site.berid.start()
             left = await _uncertain_after_start(site)
             await asyncio.sleep(chance.uniform(0.05, 2.0))
@@ -141,6 +142,7 @@ async def _visit(
     verb = name.partition(".")[0]
     began_s = time.monotonic()
     load.is_large = verb.startswith("load_")
+    load.go_on()
     await site.berid.start(f"{name}:{chance.randint(*PASSES.get(verb, (1, 1)))}")
     left = await _uncertain_after_start(site) if site.berid.is_running else 0
     while site.berid.is_running and time.monotonic() < began_s + VISIT_S:
