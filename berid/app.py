@@ -252,7 +252,7 @@ class App:
             try:
                 async with rt.store.read() as tx:
                     if await directories.version(tx) != rt.directory.version:
-                        rt.directory = await directories.load(tx)
+                        rt.directory = await directories.load(tx, rt.directory)
             except StoreAway:
                 log.warning("the store is away; the directory stays as it was")
 

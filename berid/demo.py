@@ -147,6 +147,9 @@ async def seed(office: Office, channel: Channel, carrier: Carrier, file: Path) -
     demo = await _account(office, DEMO, lists)
     demo_tr = await _account(office, DEMO_TR, lists)
     await _way_out(office, channel, carrier)
+    if SENDER not in (await _business(office)).numbers:
+        # Handsets answer to the name they see: what they write to it is for this account.
+        await manage.assign_number(office, ACTOR, SENDER, *demo)
     tokens = await _tokens(office, demo, demo_tr, _kept(file))
     write_privately(file, msgspec.json.format(msgspec.json.encode(tokens)).decode() + "\n")
     return tokens

@@ -22,8 +22,10 @@ import msgspec
 from berid.base.ids import show
 from berid.base.phone import lenient
 from berid.domain.consent import keyword_of
+from berid.domain.directory import Directory
 from berid.domain.report import INBOUND_EVENT
 from berid.flow.changes import Changes
+from berid.flow.consent import heard
 from berid.flow.ports import Runtime
 from berid.store import Store
 from berid.store.hot import HotTx, Verb
@@ -77,9 +79,25 @@ async def receive(rt: Runtime, messages: Sequence[InboundSms]) -> None:
             parts.setdefault(key, []).append(message)
     if not parts:
         await rt.store.hot.do(RECEIVE, whole)
-        return
-    async with _joining(rt.store):
-        await _join(rt, whole, parts)
+    else:
+        async with _joining(rt.store):
+            await _join(rt, whole, parts)
+    for arrival in whole:
+        await _heed(rt, arrival.message)
+
+
+async def _heed(rt: Runtime, message: InboundSms) -> None:
+    """Do what a person asks for by a word of consent. Repeats of the carrier are heeded too: the process may have ended
+    between storing a message and heeding it, and heeding twice changes nothing."""
+    keyword = keyword_of(message.text)
+    account_id, _ = _owner(rt.directory, message.recipient)
+    if keyword is not None and account_id:
+        await heard(rt, account_id, message.sender, keyword, "sms")
+
+
+def _owner(directory: Directory, recipient: str) -> tuple[int, int]:
+    """(account, application) of a number or name that people write to; zeros if it is nobody's."""
+    return directory.numbers.get(recipient) or directory.numbers.get(lenient(recipient) or "", (0, 0))
 
 
 async def sweep_parts(rt: Runtime) -> int:
@@ -222,9 +240,7 @@ async def _receive(tx: HotTx, arrivals: list[_Arrival]) -> list[Exception | None
 def _store(changes: Changes, identifier: int, message: InboundSms) -> tuple[Any, ...]:
     """The row of table `inbound`, and a callback for every endpoint of the owner that wants to know."""
     directory = changes.rt.directory
-    account_id, application_id = directory.numbers.get(message.recipient) or directory.numbers.get(
-        lenient(message.recipient) or "", (0, 0)
-    )
+    account_id, application_id = _owner(directory, message.recipient)
     keyword = keyword_of(message.text) or ""
     payload = ""
     for endpoint in directory.endpoints.get(account_id, ()):

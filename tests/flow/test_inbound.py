@@ -92,6 +92,7 @@ def directory(*endpoints: Endpoint) -> Directory:
 @pytest.fixture
 async def world(store_url: str, tmp_path: Path) -> AsyncIterator[World]:
     await make_tables(store_url)
+    await ask(store_url, "INSERT INTO account (id, name, rules) VALUES ($1, 'Owner', '{}')", ACCOUNT)
     clock = HandClock()
     nothing: Any = None
     rt = Runtime(
@@ -311,3 +312,10 @@ async def test_store_that_is_away_is_said_and_leaves_no_place_taken(world: World
     with pytest.raises(StoreAway):
         await receive(world.rt, [message("hello")])
     assert lane.room == 1
+
+
+@pytest.mark.parametrize(("word", "is_in_the_book"), [("STOP", True), ("إيقاف", True), ("hello", False)])
+async def test_a_word_of_refusal_enters_the_suppression_book(world: World, word: str, is_in_the_book: bool) -> None:
+    await receive(world.rt, [message(word), message(word)])
+    found = await ask(world.rt.store.url, "SELECT recipient FROM suppression")
+    assert bool(found) is is_in_the_book
