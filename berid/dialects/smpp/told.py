@@ -16,9 +16,9 @@ from berid.base.text import DATA_CODING_GSM, DATA_CODING_UCS2, Alphabet, BadText
 from berid.dialects.smpp.codes import STATES
 from berid.dialects.smpp.submit import MULTI, REFERENCE, REGISTERED
 from berid.domain.message import FINAL, State
-from berid.domain.report import INBOUND_EVENT
+from berid.domain.report import EVENT_OF_STATE, INBOUND_EVENT
 from berid.flow.ports import Tell
-from berid.wire.smpp.codes import EsmClass, MessageState, NumberingPlan, RegisteredDelivery, Tag, TypeOfNumber
+from berid.wire.smpp.codes import EsmClass, NumberingPlan, RegisteredDelivery, Tag, TypeOfNumber
 from berid.wire.smpp.pdu import DeliverSm, put_uint
 from berid.wire.smpp.receipt import build, build_tlvs
 
@@ -28,6 +28,7 @@ SHORT_MESSAGE_MAX = 254
 SHORT_CODE_DIGITS = 8
 """Digits of the longest short code. Whatever has more is a number with its country code."""
 
+_OF_STATES: Final = frozenset(EVENT_OF_STATE.values())
 _SUCCESS: Final = frozenset((State.DELIVERED, State.READ))
 _RECEIPT_MASK: Final = int(RegisteredDelivery.RECEIPT_MASK)
 _ON_FAILURE: Final = int(RegisteredDelivery.RECEIPT_ON_FAILURE)
@@ -64,7 +65,7 @@ def render(tell: Tell) -> DeliverSm | None:
     """The PDU that tells an event, or None for what the customer did not ask to be told."""
     if tell.event == INBOUND_EVENT:
         return _message(_read_inbound(tell.payload))
-    if tell.event.startswith("message."):
+    if tell.event in _OF_STATES:
         return _receipt(_read_outcome(tell.payload), tell.created_ms)
     return None
 
@@ -79,11 +80,6 @@ def wants(registered: int, state: State) -> bool:
     if asked == _ON_SUCCESS:
         return state in _SUCCESS
     return bool(asked)
-
-
-def message_state(state: State) -> MessageState:
-    """What query_sm_resp and receipts call a state."""
-    return STATES[state]
 
 
 def error_code(reason: str) -> int:
