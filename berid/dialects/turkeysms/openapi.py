@@ -1,4 +1,4 @@
-"""The description of this dialect (OpenAPI 3.1), under `/turkeysms/openapi.json`.
+"""The description of this dialect (OpenAPI 3.1), at PATH.
 
 It says what is taken, which is more than the provider documents: numbers for texts, twins of names, queries and forms for JSON.
 """
@@ -15,7 +15,7 @@ import msgspec
 from berid import __version__
 from berid.dialects.turkeysms import codes
 
-PATH = "/turkeysms/openapi.json"
+PATH = "/api/v1/openapi/turkeysms.json"
 
 _WORD = {"type": ["string", "number", "null"]}
 _NUMBERS = {

@@ -109,10 +109,7 @@ async def accept_list(call: Call, caller: Caller, asked: Asked, idempotency: tup
         too_many = Refusal(RefusalKind.RECIPIENTS_TOO_MANY, f"one request takes {limit} at most", "sentto")
         raise Refused(*check_caller(caller, call.sending, CHANNEL), too_many)
     usable, rejected = await numbers_of(asked.items)
-    accepted = await _accept(call, caller, asked, usable, rejected, idempotency)
-    if not accepted.total:
-        raise Refused(*dict.fromkeys(refusal for _, refusal in accepted.refused))
-    return accepted
+    return await _accept(call, caller, asked, usable, rejected, idempotency)
 
 
 async def _accept(

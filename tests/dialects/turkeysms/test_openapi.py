@@ -11,7 +11,7 @@ from tests.dialects.turkeysms.test_input import PATHS, V4_PATHS
 @pytest.fixture
 async def described(world: World) -> Any:
     """The document."""
-    answer = await world.call("GET", "/turkeysms/openapi.json")
+    answer = await world.call("GET", "/api/v1/openapi/turkeysms.json")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     return answer.json
 
