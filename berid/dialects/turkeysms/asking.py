@@ -56,7 +56,7 @@ _decode_options = msgspec.json.Decoder(dict[str, str]).decode
 
 async def login(call: Call) -> Body:
     """`/authenticate/login`: whose key this is."""
-    account = call.permitted(None).account
+    account = call.permitted().account
     return {
         "result": True,
         "result_code": codes.LOGIN_DONE,
@@ -230,8 +230,11 @@ async def left(rt: Runtime, caller: Caller) -> tuple[int, str]:
 
 
 async def senders(call: Call) -> Body:
-    """`/senderid_sorgulama/add-content`: the account's names for SMS."""
-    caller = call.permitted(Scope.SENDERS)
+    """`/senderid_sorgulama/add-content`: the account's names for SMS.
+
+    The provider has one right for balance and names; a key of ours may have either.
+    """
+    caller = call.permitted(Scope.BALANCE, Scope.SENDERS)
     now_ms = call.rt.clock.now_ms()
     names = call.rt.directory.senders_of(caller.account.id, CHANNEL)
     return {

@@ -34,9 +34,13 @@ class Call:
         """Who calls. Raises `Refused` for a key that is missing, wrong, or no text at all."""
         return caller_of(self.rt, text_of(self.fields, "api_key").strip(), self.request.address, NAME)
 
-    def permitted(self, scope: Scope | None) -> Caller:
-        """As `caller`, for paths that end neither in `accept` nor in `send_code`: raises as well for what forbids the call."""
+    def permitted(self, *scopes: Scope) -> Caller:
+        """As `caller`, for paths that end neither in `accept` nor in `send_code`: raises as well for what forbids the call.
+
+        One of `scopes` is enough; none are needed if none are given.
+        """
         caller = self.caller()
+        scope = next((each for each in scopes if caller.token.has(each)), scopes[0] if scopes else None)
         refusals = check_caller(caller, scope, None)
         if refusals:
             raise Refused(*refusals)

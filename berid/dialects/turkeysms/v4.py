@@ -265,7 +265,7 @@ async def blacklist(call: Call) -> Body:
 
 async def check_key(call: Call) -> Body:
     """`/auth/check`: is the key good, what may it do, and what is left."""
-    caller = call.permitted(None)
+    caller = call.permitted()
     token, services = caller.token, caller.application.services
     may_send = token.has(Scope.SEND_POST)
     count, lira = await asking.left(call.rt, caller)

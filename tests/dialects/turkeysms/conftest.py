@@ -65,6 +65,8 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
     "posting": {"scopes": ("send.post",)},
     "getting": {"scopes": ("send.get",)},
     "reading": {"scopes": ("status", "balance", "senders")},
+    "counting": {"scopes": ("balance",)},
+    "naming": {"scopes": ("senders",)},
     "calling": {"services": ("voice",)},
     "coded": {"services": ("otp",)},
     "o'[brien]": {},

@@ -165,6 +165,15 @@ async def test_balances_are_two_and_rounded_down(world: World) -> None:
     assert (found["local_balance_sms"], found["international_balance_tl"]) == (1, "1.99")
 
 
+@pytest.mark.parametrize(
+    ("key", "balance", "names"),
+    [("counting", "TS-1040", "TS-1040"), ("naming", "TS-1065", "TS-1040"), ("posting", "TS-1065", "TS-1065")],
+)
+async def test_names_open_to_the_right_to_see_the_balance(world: World, key: str, balance: str, names: str) -> None:
+    assert (await world.post("/bakiye_sorgulama/add-content", key))["result_code"] == balance
+    assert (await world.post("/senderid_sorgulama/add-content", key))["result_code"] == names
+
+
 async def test_group_of_thousands_is_one_message(world: World) -> None:
     numbers = [f"9053{count:08d}" for count in range(2_500)]
     await world.ask("UPDATE wallet SET available_micros = 9000000000 WHERE account_id = $1", world.account_ids["shop"])

@@ -13,6 +13,7 @@ from berid.domain.message import State
 from berid.domain.report import EVENT_OF_STATE, INBOUND_EVENT, Endpoint
 from berid.flow.manage.callbacks import SECRET_PURPOSE
 from berid.flow.ports import Tell
+from berid.store.hot import StoreAway
 from tests.dialects.turkeysms.conftest import NUMBER, World
 from tests.support.builders import START_MS
 
@@ -169,3 +170,14 @@ async def test_verified_code_is_told_once(world_on_each: World, changes: dict[st
         assert (told["data"]["mobile"], told["data"]["status"]) == (NUMBER, "verified")
         jobs = await world.ask("SELECT count(*) FROM job WHERE kind = 'callback'")
         assert jobs == [(1,)]
+
+
+async def test_right_code_is_right_though_nobody_can_be_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint_of(world)
+    code = (await world.v4("/otp/send", mobile=NUMBER))["otp_code"]
+
+    async def away(*_: Any) -> Any:
+        raise StoreAway("gone")
+
+    monkeypatch.setattr(world.rt.store.hot, "do", away)
+    assert (await world.v4("/otp/verify", mobile=NUMBER, otp_code=code))["verified"] is True
