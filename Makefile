@@ -24,6 +24,9 @@ check: setup     ## format, lint, types and the tests that need no other process
 	$(PY) -m mypy
 	$(PY) -m pytest -n $(WORKERS) -m "not postgres and not scenario"
 
+kill: setup      ## kill the process at every failpoint and at random, on both stores, and count what is left
+	$(PY) -m tests.kill
+
 bench: setup     ## measure
 	$(PY) -m bench
 
@@ -46,4 +49,4 @@ clean:           ## remove .venv and everything that tools have left behind
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup run test check bench format docs lock clean
+.PHONY: help setup run test check kill bench format docs lock clean

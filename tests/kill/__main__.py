@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.kill.run import WINDOW, WIRE, Result, kill_again_and_again, verb_failpoints
+from tests.kill.trace import NoStrace, trace
 from tools import pg
 
 
@@ -19,7 +20,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="deaths at random moments, after the failpoints")
     parser.add_argument("--only", default="", help="only failpoints whose name contains this; '-' for none")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--trace", action="store_true", help="only show that the disk keeps a message before the yes to it"
+    )
     arguments = parser.parse_args()
+    if arguments.trace:
+        return _show_trace()
     names = [name for name in (*verb_failpoints(), *WIRE) if arguments.only in name]
     results = []
     for store in ("sqlite", "postgres"):
@@ -48,6 +54,18 @@ def main() -> int:
         print(trouble)
     print("not as promised" if troubles else "nothing lost, nothing doubled in silence, every coin accounted for")
     return 1 if troubles else 0
+
+
+def _show_trace() -> int:
+    with tempfile.TemporaryDirectory(prefix="berid-trace-") as folder:
+        try:
+            calls, is_synced = asyncio.run(trace(Path(folder)))
+        except NoStrace as error:
+            print(error)
+            return 2
+    print("\n".join(calls))
+    print("the sync has returned before the answer leaves" if is_synced else "the answer leaves before any sync")
+    return 0 if is_synced else 1
 
 
 def _run(folder: Path, url: str, names: list[str], arguments: argparse.Namespace) -> Result:
