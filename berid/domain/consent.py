@@ -1,11 +1,11 @@
 """Words by which a person says that he no longer wants messages, wants them again, or needs to know who writes.
 
-A text counts only if it is one of these words and nothing else, however it is written: capitals, marks around it, Arabic vowel
-signs and spellings of the same letter make no difference. "stop" says no; "don't stop" and "STOP sending at night" are for a
-person to read.
+A text counts only if it is one of these words and nothing else, however it is written: capitals, marks around it,
+Arabic vowel signs and spellings of the same letter make no difference. "stop" says no; "don't stop" and "STOP
+sending at night" are for a person to read.
 
-The English words of leaving are those of 47 CFR 64.1200(a)(10), which every sender in North America must honour, and close
-kin of them; the Turkish and Arabic ones are what senders in Turkey and Arabia tell people to write.
+The English words of leaving are those of 47 CFR 64.1200(a)(10), which every sender in North America must honour,
+and close kin of them; the Turkish and Arabic ones are what senders in Turkey and Arabia tell people to write.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def keyword_of(text: str) -> Keyword | None:
 
 _LETTERS: Final = str.maketrans(
     {
-        # Both pairs of i become one letter: capitals lose the dot in many keyboards' Turkish, and gain it in their English.
+        # All four i become one letter: many a keyboard takes the dot from a Turkish capital, or gives it to an English one.
         "İ": "i", "I": "i", "ı": "i", "ş": "s", "Ş": "s", "ç": "c", "Ç": "c", "ğ": "g", "Ğ": "g", "ö": "o", "Ö": "o",
         "ü": "u", "Ü": "u",
         "أ": "ا", "إ": "ا", "آ": "ا", "ٱ": "ا", "ى": "ي", "ی": "ي", "ئ": "ي", "ة": "ه", "ک": "ك",

@@ -1,10 +1,12 @@
 """A message from a person to us: put together from its parts, stored, its words of consent recognised, its owner told.
 
-A carrier is answered only after `receive` has returned: a crash before means that it repeats. A repetition is known by the
-carrier's own id where it gives one, else by being the same words from the same number to the same number within `REPEAT_S`; so
-a person who writes one word twice in that time is heard once, and a carrier that repeats later than that is heard twice.
+A carrier is answered only after `receive` has returned: a crash before means that it repeats. A repetition is known
+by the carrier's own id where it gives one, else by being the same words from the same number to the same number
+within `REPEAT_S`; so a person who writes one word twice in that time is heard once, and a carrier that repeats
+later than that is heard twice.
 
-Whose a message is, the directory's numbers say. What is for none of them is stored with account 0, for the operator to see.
+Whose a message is, the directory's numbers say. What is for none of them is stored with account 0, for the operator
+to see.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from berid.store.inbound import PartRow, SetKey, parts_of, replace_parts, stale_
 log = logging.getLogger("berid.inbound")
 
 REPEAT_S = 60
-"""Longer than a carrier waits for an answer, and than a lost link takes to come back; shorter than people mean a word anew."""
+"""Longer than a carrier waits for an answer, and than a lost link takes to come back; shorter than people mean a
+word anew."""
 
 PART_PATIENCE_S = 86_400
 """How long parts wait for those that are missing: carriers try for a day or less, as a rule."""
@@ -101,7 +104,8 @@ def _owner(directory: Directory, recipient: str) -> tuple[int, int]:
 
 
 async def sweep_parts(rt: Runtime) -> int:
-    """Take for whole what still lacks parts after `PART_PATIENCE_S`, with a gap where they are missing. Returns how many.
+    """Take for whole what still lacks parts after `PART_PATIENCE_S`, with a gap where they are missing. Returns how
+    many.
 
     For the sweeper, every few minutes. Raises `StoreAway`.
     """
@@ -196,8 +200,8 @@ class _Arrival:
     def keys(self) -> list[str]:
         """The keys under which this message may have been stored before; the first is the one to store it under now.
 
-        Without the carrier's id there are two: its time is counted in steps of `REPEAT_S`, and a repetition can fall into the
-        step after the first one's.
+        Without the carrier's id there are two: its time is counted in steps of `REPEAT_S`, and a repetition can
+        fall into the step after the first one's.
         """
         message = self.message
         if self.carrier_id:

@@ -1,6 +1,7 @@
 """Parts of long messages from people, kept until the last one is here.
 
-They belong to nobody yet: whose a message is shows when it is whole. So these functions are for everyone's rows, by connector.
+They belong to nobody yet: whose a message is shows when it is whole. So these functions are for everyone's rows, by
+connector.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SMPP 3.4 for customers: they bind to us, submit, and get their receipts and their customers' messages.
 
-`codes` has the numbers, `submit` and `told` translate, `bind` is one connection, `outlet` the way out to one application,
-`server` all of them. docs/smpp.md is the page for customers.
+`codes` has the numbers, `submit` and `told` translate, `bind` is one connection, `outlet` the way out to one
+application, `server` all of them. docs/smpp.md is the page for customers.
 """
 
 from __future__ import annotations

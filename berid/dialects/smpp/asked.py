@@ -76,7 +76,8 @@ def _check(caller: Caller, scope: Scope) -> None:
 async def _find(
     rt: Runtime, caller: Caller, message_id: str, unknown: Unfit
 ) -> tuple[MessageRecord, list[DeliveryRecord]]:
-    """The message behind an id that the application was given, with its deliveries; raises `unknown` if there is none."""
+    """The message behind an id that the application was given, with its deliveries; raises `unknown` if there is
+    none."""
     identifier = read("dlv", message_id)
     if identifier is None:
         raise unknown

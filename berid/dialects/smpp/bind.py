@@ -334,9 +334,15 @@ class Bind(asyncio.Protocol):
 
     async def _accept(self, caller: Caller, asked: list[_Asked]) -> None:
         rt = self._server.rt
-        outcomes = await asyncio.gather(
-            *[accept(rt, caller, each.submission) for each in asked], return_exceptions=True
-        )
+        outcomes: Sequence[Accepted | BaseException]
+        if len(asked) == 1:  # most reads of a customer who has little to say; another task would cost as much again
+            try:
+                outcomes = [await accept(rt, caller, asked[0].submission)]
+            except Exception as error:
+                outcomes = [error]
+        else:
+            works = [accept(rt, caller, each.submission) for each in asked]
+            outcomes = await asyncio.gather(*works, return_exceptions=True)
         for each, outcome in zip(asked, outcomes, strict=True):
             self._answer(each, outcome)
         self.flush()
@@ -344,9 +350,7 @@ class Bind(asyncio.Protocol):
     def _answer(self, asked: _Asked, outcome: Accepted | BaseException) -> None:
         session, sequence = self.session, asked.sequence
         if isinstance(outcome, Accepted):
-            if not outcome.deliveries:
-                session.respond(sequence, status_of(refusal for _, refusal in outcome.refused))
-            elif isinstance(asked.pdu, SubmitMulti):
+            if isinstance(asked.pdu, SubmitMulti):
                 session.respond_with(sequence, _multi_response(asked, outcome))
             else:
                 session.respond(sequence, 0, str(outcome.deliveries[0].id))

@@ -83,7 +83,8 @@ STATES: Final[Mapping[State, MessageState]] = MappingProxyType(
         State.CANCELLED: MessageState.DELETED,
     }
 )
-"""What a receipt and query_sm_resp say of each state (SMPP 3.4, section 5.2.28). ENROUTE is all that is not yet decided."""
+"""What a receipt and query_sm_resp say of each state (SMPP 3.4, section 5.2.28). ENROUTE is all that is not yet
+decided."""
 
 
 def status_of(refusals: Iterable[Refusal]) -> CommandStatus:

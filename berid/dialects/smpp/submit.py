@@ -1,7 +1,9 @@
-"""submit_sm, submit_multi and data_sm → `Submission`. Pure functions, and on the path of every message: quick before short.
+"""submit_sm, submit_multi and data_sm → `Submission`. Pure functions, and on the path of every message: quick
+before short.
 
-What is one text becomes text, so that it is coded and cut as its carrier needs it. What cannot be text, or is a part that
-the customer has cut himself, is carried as it is: a user data header, SAR parameters, binary data, a message class.
+What is one text becomes text, so that it is coded and cut as its carrier needs it. What cannot be text, or is a
+part that the customer has cut himself, is carried as it is: a user data header, SAR parameters, binary data, a
+message class.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ _STRICT: Final = {
 _DEFAULT: Final = int(DataCoding.DEFAULT)
 _BINARY: Final = frozenset((int(DataCoding.OCTETS_TDMA), int(DataCoding.OCTETS)))
 _CLASSES_FROM: Final = 0x10
-"""From here on data_coding is a data coding scheme of TS 23.038: a message class, such as flash, or a waiting indication."""
+"""From here on data_coding is a data coding scheme of TS 23.038: a message class, such as flash, or a waiting
+indication."""
 
 
 class Unfit(Exception):
@@ -71,7 +74,8 @@ def read_submit(pdu: SubmitSm | DataSm, home: str, now_ms: int, has_otp: bool) -
 def read_multi(
     pdu: SubmitMulti, home: str, now_ms: int, has_otp: bool
 ) -> tuple[Submission, list[Unsuccessful], dict[str, list[Address]]]:
-    """The submission of a message to several, the destinations that are no numbers, and the others as they were written.
+    """The submission of a message to several, the destinations that are no numbers, and the others as they were
+    written.
 
     Raises `Unfit`, for a distribution list too: none are kept here.
     """
@@ -173,7 +177,8 @@ def _due(text: str, now_ms: int) -> int | None:
 
 
 def _valid_s(text: str, start_ms: int, now_ms: int) -> int:
-    """How long the message is worth delivering once it is due. A relative period runs from the submit (section 5.2.16)."""
+    """How long the message is worth delivering once it is due. A relative period runs from the submit (section
+    5.2.16)."""
     try:
         moment = parse_time(text)
     except TimeError:

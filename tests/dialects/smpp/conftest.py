@@ -19,7 +19,8 @@ Serve = Callable[..., Any]
 
 @pytest.fixture
 async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
-    """Starts a server: `await serve(window=3)`; keywords are settings of `config.Smpp`, `url` the store's, `clock` a clock."""
+    """Starts a server: `await serve(window=3)`; keywords are settings of `config.Smpp`, `url` the store's, `clock`
+    a clock."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(url: str = "", clock: Any = None, schedule: tuple[int, ...] = (), **smpp: Any) -> Customer:

@@ -21,7 +21,8 @@ SUBMIT = encode(
 
 
 async def talk(customer: Customer, *chunks: bytes, wanted: int = 0) -> list[tuple[int, ...]]:
-    """Send bytes and read (command, status, sequence) of the answers: `wanted` of them, or all until the other side closes.
+    """Send bytes and read (command, status, sequence) of the answers: `wanted` of them, or all until the other side
+    closes.
 
     A chunk that is a proper bind is answered before the next one is sent.
     """
