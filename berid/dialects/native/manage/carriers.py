@@ -35,6 +35,7 @@ Uncertain = dict[Literal["0", "1", "2"], UncertainPolicy]
 """What becomes of a delivery whose submit got no answer, by priority; what is left out is as configured for all routes."""
 
 Names = list[str]
+Rank = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
 class NewConnector(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,7 +87,7 @@ class NewRoute(msgspec.Struct, forbid_unknown_fields=True):
 
     name: Name
     connectors: Names
-    rank: int = 100
+    rank: Rank = 100
     mode: Mode = "live"
     channel: str = "sms"
     countries: Names = []
@@ -101,7 +102,7 @@ class RouteChange(msgspec.Struct, forbid_unknown_fields=True):
 
     name: Name | None = None
     connectors: Names | None = None
-    rank: int | None = None
+    rank: Rank | None = None
     countries: Names | None = None
     prefixes: Names | None = None
     categories: list[CategoryName] | None = None
@@ -212,7 +213,7 @@ class PriceUse(msgspec.Struct, forbid_unknown_fields=True):
     """Who buys by the list (empty: all that have none of their own), and when it is asked: lower ranks first."""
 
     account: str = ""
-    rank: int = 100
+    rank: Rank = 100
 
 
 class Price(msgspec.Struct):
