@@ -163,9 +163,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 0.0
     recipients_per_request: Annotated[int, setting("Recipients of one request.", ge=1)] = 100_000
-    recipients_per_commit: Annotated[
-        int, setting("Requests with more recipients are stored in pages of this size.", ge=1)
-    ] = 1_000
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,7 +170,6 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
     content_days: Annotated[int, setting("Texts of messages.", "days", ge=0)] = 90
     deliveries_days: Annotated[int, setting("Deliveries with their history.", "days", ge=1)] = 400
-    request_log_days: Annotated[int, setting("The log of API requests.", "days", ge=0)] = 30
     callbacks_days: Annotated[int, setting("Callbacks and their tries.", "days", ge=1)] = 30
     events_days: Annotated[int, setting("The audit trail.", "days", ge=1)] = 400
     parked_receipts_days: Annotated[int, setting("Receipts that no delivery has claimed.", "days", ge=1)] = 7

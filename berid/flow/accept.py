@@ -195,7 +195,8 @@ def _check_rates(rt: Runtime, caller: Caller, count: int) -> list[Refusal]:
     ):
         if key[0] == "account" and not rules.per_second and not rules.per_minute:
             continue
-        wait_s = rt.limits.take(key, now_s, count, rules.per_second, rules.per_minute)
+        per_second = rules.per_second or (rt.config.limits.default_rate_per_s if key[0] == "token" else 0)
+        wait_s = rt.limits.take(key, now_s, count, per_second, rules.per_minute)
         if wait_s:
             return [
                 Refusal(

@@ -92,8 +92,8 @@ class Changes:
         for endpoint in endpoints:
             if not endpoint.wants(row.application_id, event):
                 continue
-            if endpoint.kind == "smpp" and row.dialect != "smpp":
-                continue
+            if endpoint.kind == "smpp" and (row.dialect != "smpp" or '"rd"' not in row.options):
+                continue  # a bind hears of what it has submitted, if it asked for receipts
             payload = payload or self.payload(row, event)
             self.tell(endpoint.id, endpoint.lane, row.account_id, row.id, event, payload)
 

@@ -114,13 +114,11 @@ async def test_twenty_requests_at_once_send_five_codes(rt: Runtime, caller: Call
 
 
 async def test_a_block_of_numbers_has_a_limit(rt: Runtime, caller: Caller) -> None:
-    sent = 0
+    for number in range(30):
+        await send_code(rt, caller, f"9665012345{number:02d}")
     with pytest.raises(Refused) as refusal:
-        for number in range(40):
-            await send_code(rt, caller, f"9665012345{number:02d}")
-            sent += 1
+        await send_code(rt, caller, "966501234530")
     assert refusal.value.refusals[0].kind is RefusalKind.OTP_LIMIT
-    assert sent == 30
 
 
 async def test_a_refused_code_is_not_counted(rt: Runtime, caller: Caller) -> None:
