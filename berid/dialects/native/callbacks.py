@@ -41,10 +41,11 @@ class NewCallback(msgspec.Struct, forbid_unknown_fields=True):
     """An endpoint to be told of `events`: of every end of a message and every message received unless some are named.
 
     With a `batch_max` above 1 up to so many events come in one call, as `{"events": […]}`. `application` limits it to the
-    messages of one application.
+    messages of one application. `kind` is the shape in which events are told: ours, or one of the providers'.
     """
 
     url: Annotated[str, Meta(max_length=2048)]
+    kind: Literal["native", "taqnyat", "turkeysms"] = "native"
     events: list[EventName] = msgspec.field(default_factory=lambda: sorted(DEFAULT_EVENTS))
     batch_max: BatchMax = 1
     application: str = ""
@@ -153,6 +154,7 @@ async def create(call: Call[NewCallback, None]) -> CreatedCallback:
         body.events,
         body.batch_max,
         body.description,
+        kind=body.kind,
         allowed_networks=rt.config.net.allowed_networks,
     )
     made = await _find(call, endpoint_id)
