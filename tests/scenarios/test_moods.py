@@ -38,9 +38,9 @@ ENDS = [
     ("966500000013", 1, "delivered"),
     ("966500000014", 1, "delivered"),
     ("966500000015", 4, "delivered"),
-    ("966500000016", 1, "delivered"),
     ("966500000022", 1, "undelivered"),
     ("966500000024", 1, "expired"),
+    ("966500000016", 1, "delivered"),  # the last: its link breaks, and with it whatever else is under way there
 ]
 """Numbers, how often the carrier sees a submit to each, and how each ends."""
 
@@ -49,8 +49,10 @@ async def test_every_message_ends_once_is_paid_once_and_told_once(open_site: Mak
     site = await open_site(sqlite_url)
     await site.be_called_back()
     await site.berid.start()
-    made = {number: (await site.accepted(number))["id"] for number, _, _ in ENDS}
+    made = {number: (await site.accepted(number))["id"] for number, _, _ in ENDS[:-1]}
     for number, submits, state in ENDS:
+        if number not in made:
+            made[number] = (await site.accepted(number))["id"]
         await site.until_state(made[number], state, timeout_s=15)
         assert len(site.carrier.submits_to(number)) == submits, number
     # Were there a second report or callback to come, this one's would come after it.
