@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import pkgutil
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -81,6 +82,8 @@ class Result:
     unanswered: int = 0
     callbacks: int = 0
     repeated: int = 0
+    doubts_seen: int = 0
+    """How many deliveries deaths had left uncertain when we last looked."""
     troubles: list[str] = field(default_factory=list)
 
 
@@ -122,12 +125,12 @@ async def kill_again_and_again(
             began_s = time.monotonic()
             load.go_on()
             await site.berid.start()
-            left = await _uncertain_after_start(site)
+            left = await _uncertain_after_start(site, result)
             await asyncio.sleep(chance.uniform(0.05, 2.0))
             site.berid.kill()
             _note(result, f"at random, {number + 1}", began_s, left, say)
         await site.berid.start()
-        result.deaths.append(("the end", 0.0, await _uncertain_after_start(site)))
+        result.deaths.append(("the end", 0.0, await _uncertain_after_start(site, result)))
         await load.stop()
         await _settle(site, result)
         await _check(site, load, result)
@@ -144,7 +147,7 @@ async def _visit(
     load.is_large = verb.startswith("load_")
     load.go_on()
     await site.berid.start(f"{name}:{chance.randint(*PASSES.get(verb, (1, 1)))}")
-    left = await _uncertain_after_start(site) if site.berid.is_running else 0
+    left = await _uncertain_after_start(site, result) if site.berid.is_running else 0
     while site.berid.is_running and time.monotonic() < began_s + VISIT_S:
         if verb == "give_back":
             for link in list(site.carrier._links):
@@ -156,8 +159,8 @@ async def _visit(
     if site.berid.is_running:
         result.troubles.append(f"{name} was never passed")
         site.berid.kill()
-    elif site.berid._process is not None and site.berid._process.returncode != -9:
-        result.troubles.append(f"{name}: ended by itself with {site.berid._process.returncode}")
+    elif site.berid.exit_code != -signal.SIGKILL:
+        result.troubles.append(f"{name}: ended by itself with {site.berid.exit_code}")
     _note(result, name, began_s, left, say)
 
 
@@ -170,15 +173,15 @@ async def _leave_a_job_over(site: Site) -> None:
     )
 
 
-async def _uncertain_after_start(site: Site) -> int:
+async def _uncertain_after_start(site: Site, result: Result) -> int:
     """Wait until the link is bound again; how many deliveries the last death has left uncertain."""
     await _bound(site)
     ((count,),) = await site.ask(
         "SELECT count(*) FROM event WHERE kind = 'uncertain' AND detail LIKE '%process_ended%'"
     )
-    seen: int = getattr(site, "_seen_uncertain", 0)
-    site._seen_uncertain = count  # type: ignore[attr-defined]
-    return int(count) - seen
+    left: int = count - result.doubts_seen
+    result.doubts_seen = count
+    return left
 
 
 async def _bound(site: Site) -> None:

@@ -87,10 +87,9 @@ class BeridProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
-    def pid(self) -> int:
-        """Its number."""
-        assert self._process is not None
-        return self._process.pid
+    def exit_code(self) -> int | None:
+        """How it ended, negative for a signal; None while it runs or if it was never started."""
+        return None if self._process is None else self._process.poll()
 
     @property
     def log(self) -> str:
