@@ -55,9 +55,6 @@ BOOKS_S = 900.0
 LAG_STEP_S = 0.25
 """How often the event loop's lateness is measured."""
 
-LAG_STEP_S = 0.25
-"""How often the event loop's lateness is measured."""
-
 CERTIFICATE_S = 10.0
 """How often the certificate file's age is looked at."""
 
@@ -142,6 +139,7 @@ class App:
             trace=trace,
         )
         app = cls(config, rt, _name=name, _lock=lock)
+        rt.refresh = app._refresh
         try:
             await app._start_parts(alive_ms)
         except BaseException:
@@ -250,11 +248,15 @@ class App:
         while True:
             await rt.clock.sleep(WATCH_S)
             try:
-                async with rt.store.read() as tx:
-                    if await directories.version(tx) != rt.directory.version:
-                        rt.directory = await directories.load(tx, rt.directory)
+                await self._refresh()
             except StoreAway:
                 log.warning("the store is away; the directory stays as it was")
+
+    async def _refresh(self) -> None:
+        rt = self.rt
+        async with rt.store.read() as tx:
+            if await directories.version(tx) != rt.directory.version:
+                rt.directory = await directories.load(tx, rt.directory)
 
     async def _renew(self) -> None:
         """Keep slot and connectors. On PostgreSQL, stop using them in good time when that fails."""

@@ -7,7 +7,7 @@ what they must be.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -141,6 +141,9 @@ class Runtime:
     metrics: Metrics
     channels: dict[str, Channel]
     directory: Directory = field(default_factory=Directory)
+    refresh: Callable[[], Awaitable[None]] | None = None
+    """Takes a new directory if somebody has changed it. Every process does so twice a second; whoever has just made a change
+    asks at once, so that it holds before the answer."""
     limits: Limits = field(default_factory=Limits)
     trace: Trace = field(default_factory=Trace)
     dialects: dict[str, Dialect] = field(default_factory=dict)

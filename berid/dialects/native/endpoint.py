@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +22,7 @@ from berid.dialects.web import Group, Request, Response, Route
 from berid.domain.account import Caller, Scope, check_caller
 from berid.domain.errors import RefusalKind, Refused, refused
 from berid.flow.ports import Runtime
+from berid.store.hot import StoreAway
 
 PREFIX = "/api/v1"
 
@@ -106,6 +108,7 @@ class Endpoint:
         """The route that decodes, finds the caller, calls the handler and encodes."""
         handler, scope, status, query_type = self.handler, self.scope, self.status, self.query
         checks = not self.accepts
+        changes = checks and self.method != "GET"
         decode = msgspec.json.Decoder(self.body).decode if self.body is not None else None
 
         async def handle(request: Request) -> Response:
@@ -117,6 +120,9 @@ class Endpoint:
             body = _read_body(await request.body(), decode) if decode is not None else None
             query = _read_query(request, query_type) if query_type is not None else None
             answer = await handler(Call(rt, request, caller, body, query))
+            if changes and rt.refresh is not None:
+                with suppress(StoreAway):  # what was changed is on disk; it is seen a little later then
+                    await rt.refresh()
             return answer if isinstance(answer, Response) else Response(status, encode(answer))
 
         limit = rt.config.http.bulk_body_limit_bytes if self.is_bulk else None
