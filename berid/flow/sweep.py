@@ -67,7 +67,11 @@ def _waiting(changes: Changes, row: Tracked) -> None:
         return
     if row.expires_ms <= changes.now_ms:
         changes.release(row)
-        changes.advance(row, State.EXPIRED, "not_sent_in_time")
+        if row.state == State.QUEUED.value and row.reason:
+            # An earlier submit had no answer, and there was no time to send it again: the doubt is all that is left.
+            changes.advance(row, State.FAILED, "uncertain")
+        else:
+            changes.advance(row, State.EXPIRED, "not_sent_in_time")
         changes.done.append(row.id)
 
 

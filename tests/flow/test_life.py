@@ -268,6 +268,15 @@ async def test_a_submit_without_an_answer_follows_the_policy(
     assert "uncertain" in await journal(rt, delivery_id)
 
 
+async def test_what_was_to_be_sent_again_and_found_no_time_fails_as_uncertain(rt: Runtime) -> None:
+    with_policy(rt, UncertainPolicy.RESEND)
+    delivery_id = await send(rt, valid_s=60)
+    await submit(rt, delivery_id, Uncertain("no_response"))
+    await rt.clock.advance(120)  # type: ignore[attr-defined]
+    await Sweeper(rt).once()
+    assert await state(rt, delivery_id) == ("failed", "released", "uncertain")
+
+
 async def test_a_receipt_for_an_unknown_id_settles_the_one_uncertain_delivery_to_its_recipient(rt: Runtime) -> None:
     delivery_id = await send(rt)
     await submit(rt, delivery_id, Uncertain("no_response"))
