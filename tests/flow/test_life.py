@@ -345,9 +345,11 @@ async def test_a_delivery_that_waits_past_its_validity_expires_unsent(rt: Runtim
     assert await state(rt, delivery_id) == ("expired", "released", "not_sent_in_time")
 
 
-async def test_a_dead_workers_lease_is_given_back(rt: Runtime) -> None:
+async def test_a_lease_that_has_run_out_is_given_back(rt: Runtime) -> None:
     await send(rt)
     async with rt.store.transaction() as tx:
+        alive_ms = rt.clock.now_ms() + HOUR_MS
+        await tx.execute(tables.process.insert().values(slot=9, name="other", alive_until_ms=alive_ms))
         await tx.execute(tables.job.update().values(lease_until_ms=rt.clock.now_ms() + 1000, slot=9))
     sweeper = Sweeper(rt)
     await sweeper.once()
