@@ -214,7 +214,8 @@ class SmppConnector:
         self._numbers = itertools.count()
         self._reserved = 0
         self._turn = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due_s = 0.0
         self._wakes: list[Callable[[], None]] = []
         self._progress = asyncio.Event()
         self._is_stopping = False
@@ -394,9 +395,11 @@ class SmppConnector:
         loop = asyncio.get_running_loop()
         due_s = loop.time() + wait_s
         if self._timer is not None:
-            if self._timer.when() <= due_s:
+            if self._timer_due_s <= due_s:
                 return
             self._timer.cancel()
+        # Kept beside the handle: for a moment that has passed already uvloop gives one that does not know it.
+        self._timer_due_s = due_s
         self._timer = loop.call_at(due_s, self._on_timer)
 
     def _on_timer(self) -> None:

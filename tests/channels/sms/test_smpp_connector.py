@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -1048,3 +1049,23 @@ async def test_dropped_link_is_uncertain_for_what_left_and_is_counted_for_a_whil
         assert type((await outcomes.of(outgoing))[0]) is Uncertain
         await until(connector, lambda: connector.is_up)
         assert connector.pace.room(rt.clock.ticks_s())[0] == 0
+
+
+def test_a_timer_for_a_moment_that_is_over_can_be_armed_again_under_uvloop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop, which serves in earnest, gives a handle without a time when the moment is less than half a millisecond off."""
+
+    async def arm_twice() -> None:
+        async with make_runtime(tmp_path) as rt:
+            connector = SmppConnector(
+                rt, make_settings(host="127.0.0.1", port=1, system_id="a", password="b", rate=2000)
+            )
+            monkeypatch.setattr(type(connector.pace), "wait_s", lambda *_: 0.0001)
+            connector._bulk.append(None)  # type: ignore[arg-type]
+            connector._arm(connector.ticks())
+            connector._arm(connector.ticks())
+            connector._bulk.clear()
+            await connector.stop()
+
+    uvloop.run(arm_twice())
