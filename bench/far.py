@@ -109,20 +109,20 @@ async def questions(pipe: Connection, answers: dict[str, Callable[[], Any]]) -> 
 
 
 def carrier(pipe: Connection, options: dict[str, Any]) -> None:
-    """The fake carrier. `arrivals` gives when marked numbers were reached, by number, in seconds since 1970."""
+    """The fake carrier. `arrivals` gives when submits to marked numbers came, by number, in seconds since 1970."""
     from berid.channels.sms.simulator import Carrier, CarrierSettings
 
     async def main() -> None:
-        arrivals: dict[str, float] = {}
-
-        def look(message: Any) -> None:
-            if message.number.startswith(MARKED):
-                arrivals[message.number] = message.at_ms / 1000
-
-        far = Carrier(CarrierSettings(accounts={"bench": "bench"}, receipt_delay_s=0.05), on_message=look)
+        settings = CarrierSettings(accounts={"bench": "bench"}, receipt_delay_s=0.05, log_size=300_000)
+        far = Carrier(settings)
         await far.start()
         pipe.send(far.port)
-        await questions(pipe, {"arrivals": lambda: arrivals})
+
+        def arrivals() -> dict[str, float]:
+            numbered = ((submitted.pdu.destination_addr, submitted.at_ms) for submitted in far.submits)
+            return {number: at_ms / 1000 for number, at_ms in numbered if number.startswith(MARKED)}
+
+        await questions(pipe, {"arrivals": arrivals})
         await far.stop()
 
     uvloop.run(main())
