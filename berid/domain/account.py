@@ -61,8 +61,6 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether numbers outside the account's own country may be written to."""
     per_second: float = 0
     per_minute: int = 0
-    spend_day_micros: int = 0
-    """Most that may be held in one day of the account's time zone, in micros of each wallet; 0 means no cap."""
     returns_code: bool = True
     """Whether compatible OTP calls return the code to the caller, as their contract says."""
     otp_prefix_per_minute: int = 0

@@ -140,7 +140,7 @@ async def test_every_change_is_audited_and_raises_the_version(office: Office, ac
         ({"networks": "10.0.0.0/8, 192.0.2.1"}, {"networks": ("10.0.0.0/8", "192.0.2.1")}),
         ({"per_second": "2.5"}, {"per_second": 2.5}),
         ({"international_on": "false", "countries": ""}, {"international_on": False, "countries": ()}),
-        ({"spend_day_micros": 7}, {"spend_day_micros": 7}),
+        ({"otp_country_per_minute": 7}, {"otp_country_per_minute": 7}),
     ],
 )
 def test_rules_are_read_from_words(changes: dict[str, object], expected: dict[str, object]) -> None:
