@@ -25,6 +25,7 @@ from berid.base.ids import show
 from berid.base.phone import lenient
 from berid.domain.consent import keyword_of
 from berid.domain.directory import Directory
+from berid.domain.errors import Refused
 from berid.domain.report import INBOUND_EVENT
 from berid.flow.changes import Changes
 from berid.flow.consent import heard
@@ -95,7 +96,11 @@ async def _heed(rt: Runtime, message: InboundSms) -> None:
     keyword = keyword_of(message.text)
     account_id, _ = _owner(rt.directory, message.recipient)
     if keyword is not None and account_id:
-        await heard(rt, account_id, message.sender, keyword, "sms")
+        try:
+            await heard(rt, account_id, message.sender, keyword, "sms")
+        except Refused as error:
+            # The message is kept; a wish that nobody can take down must not keep the carrier from being answered.
+            log.error("a word of consent could not be followed", extra={"account": account_id, "why": str(error)})
 
 
 def _owner(directory: Directory, recipient: str) -> tuple[int, int]:
