@@ -36,8 +36,8 @@ from berid.flow.retention import Retention
 from berid.flow.sweep import Sweeper, hold_late_schedules, undo_left_loads
 from berid.metrics import CONTENT_TYPE, Metrics
 from berid.net import Outbound
-from berid.store import Store, jobs, open_store, processes, schema
 from berid.store import directory as directories
+from berid.store import jobs, open_store, processes, schema
 from berid.store.hot import StoreAway
 from berid.trace import Trace
 
@@ -470,6 +470,3 @@ async def serve(config: Config, announce: Callable[[App], None] | None = None) -
             log.error("the stop took too long; what is unfinished is taken up at the next start")
     if app.failed.is_set() and not stopping.is_set():
         raise SystemExit(1)
-
-
-__all__ = ["AlreadyRunning", "App", "Ports", "Store", "serve"]

@@ -10,9 +10,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import msgspec
 
 from berid.base import failpoint
 from berid.base.ids import show
@@ -353,8 +350,3 @@ async def tell_endpoint(rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) 
 def event_id(tell: Tell) -> str:
     """The public id of an event: the same at every try, so that a receiver can drop repeats."""
     return show("evt", tell.callback_id)
-
-
-def event_data(tell: Tell) -> Any:
-    """The frozen data of an event, as raw JSON."""
-    return msgspec.Raw(tell.payload.encode())

@@ -322,11 +322,6 @@ class HotStore:
         self._wake.set()
         return await future
 
-    @property
-    def waiting(self) -> int:
-        """How many asks wait for the next group."""
-        return len(self._asks)
-
     async def _serve(self) -> None:
         while True:
             if not self._asks:
