@@ -167,6 +167,16 @@ refusals: Mapping[RefusalKind, Words] = {
     RefusalKind.NOT_CANCELLABLE: Words(
         409, "It no longer waits", "Nothing can be done about what has left; see the message for its state."
     ),
+    RefusalKind.WRONG_STATE: Words(
+        409,
+        "This does not follow from its state",
+        "Look at it again: `detail` says in what state it is, and since when.",
+    ),
+    RefusalKind.SELF_APPROVAL: Words(
+        403,
+        "Who asks does not approve",
+        "Let somebody else of the operator's decide, with a token of another account than the one that asks.",
+    ),
     RefusalKind.STORE_AWAY: Words(
         503,
         "The store did not answer",

@@ -60,6 +60,9 @@ REFUSALS: Final[Mapping[RefusalKind, CommandStatus]] = MappingProxyType(
         RefusalKind.NOT_FOUND: CommandStatus.ESME_RINVMSGID,
         RefusalKind.NOT_CANCELLABLE: CommandStatus.ESME_RCANCELFAIL,
         RefusalKind.IDEMPOTENCY_CONFLICT: CommandStatus.ESME_RSUBMITFAIL,
+        # About the business, which no PDU asks for.
+        RefusalKind.WRONG_STATE: CommandStatus.ESME_RSUBMITFAIL,
+        RefusalKind.SELF_APPROVAL: CommandStatus.ESME_RSUBMITFAIL,
     }
 )
 """The answer to each kind of refusal. Of several refusals the customer hears the one that stands first here."""

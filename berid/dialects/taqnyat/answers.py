@@ -80,6 +80,8 @@ REFUSALS: dict[RefusalKind, Words] = {
     RefusalKind.BALANCE_ZERO: Words(400, "Your balance is 0", 2, 4),
     RefusalKind.BALANCE_SHORT: Words(400, "Your balance is not enough", 3, 4),
     RefusalKind.SPEND_CAP: Words(400, _STOPPED, 101, 6),
+    RefusalKind.WRONG_STATE: Words(400, _STOPPED, 101, 6),
+    RefusalKind.SELF_APPROVAL: Words(400, _STOPPED, 101, 6),
     RefusalKind.STORE_AWAY: Words(400, _AGAIN, 101, 0),
 }
 """The words for every kind, and by their order which of several refusals the caller hears: gates before content before money.

@@ -112,6 +112,8 @@ REFUSALS: dict[RefusalKind, Words] = {
     RefusalKind.SPEND_CAP: Words(INCORRECT),
     RefusalKind.IDEMPOTENCY_CONFLICT: Words(INCORRECT),
     RefusalKind.NOT_CANCELLABLE: Words(INCORRECT),
+    RefusalKind.WRONG_STATE: Words(INCORRECT),
+    RefusalKind.SELF_APPROVAL: Words(INCORRECT),
     RefusalKind.NOT_FOUND: Words("TS-1052", 404, tells_why=True),
     RefusalKind.STORE_AWAY: Words(WAIT, 503),
 }

@@ -20,6 +20,8 @@ WITHOUT_CODE = {
     RefusalKind.SPEND_CAP,
     RefusalKind.IDEMPOTENCY_CONFLICT,
     RefusalKind.NOT_CANCELLABLE,
+    RefusalKind.WRONG_STATE,
+    RefusalKind.SELF_APPROVAL,
     RefusalKind.NOT_FOUND,
     RefusalKind.STORE_AWAY,
 }
