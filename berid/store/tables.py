@@ -13,6 +13,7 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
@@ -168,6 +169,93 @@ ledger_entry = Table(
     Index(None, "wallet_id", "id"),
 )
 """Immutable. Entries of one message and kind in one commit are one row, with the count of deliveries they stand for."""
+
+topup_request = Table(
+    "topup_request",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _ref("wallet_id"),
+    _text("mode"),
+    _text("currency"),
+    Column("amount_micros", _BIG, nullable=False),
+    _text("method"),
+    _text("reference"),
+    _text("note"),
+    _text("state", "submitted"),
+    _text("reason"),
+    Column("approved_micros", _BIG, nullable=False, server_default=text("0")),
+    _ref("entry_id"),
+    _text("asked_by"),
+    _text("handled_by"),
+    _ms("created_ms"),
+    _ms("submitted_ms"),
+    _ms("decided_ms"),
+    Index(None, "account_id", "id"),
+    Index(
+        "ix_topup_request_open",
+        "wallet_id",
+        sqlite_where=text("decided_ms = 0"),
+        postgresql_where=text("decided_ms = 0"),
+    ),
+)
+"""Money that accounts say they have paid. `submitted_ms` is when the account last said all; `entry_id` what the yes entered."""
+
+trial_offer = Table(
+    "trial_offer",
+    metadata,
+    Column("product", Text, primary_key=True),
+    _text("currency"),
+    Column("amount_micros", _BIG, nullable=False),
+    _ms("changed_ms"),
+)
+"""What the operator gives to whoever tries a product."""
+
+trial_claim = Table(
+    "trial_claim",
+    metadata,
+    Column("account_id", _BIG, primary_key=True, autoincrement=False),
+    _text("product"),
+    _ref("entry_id"),
+    _ms("at_ms"),
+)
+"""Accounts that have had their trial credit: the key sees to it that nobody has it twice."""
+
+international_request = Table(
+    "international_request",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _text("countries"),
+    _text("purpose"),
+    _number("monthly_volume"),
+    _text("state", "submitted"),
+    _text("reason"),
+    _text("asked_by"),
+    _text("handled_by"),
+    _ms("created_ms"),
+    _ms("decided_ms"),
+    Index(None, "account_id", "id"),
+)
+"""Wishes to write to other countries; `countries` are words with spaces, none of them for all."""
+
+attachment = Table(
+    "attachment",
+    metadata,
+    _id(),
+    _ref("account_id"),
+    _text("subject"),
+    _text("name"),
+    _text("type"),
+    _number("size_bytes"),
+    _text("digest"),
+    Column("content", LargeBinary, nullable=False),
+    _ms("created_ms"),
+    Index(None, "account_id", "subject"),
+    Index(None, "digest"),
+)
+"""Files of accounts: deposit slips and papers. `content` is sealed, `subject` the public id of what it belongs to ("": nothing
+yet), `digest` the SHA-256 of the file."""
 
 price_list = Table(
     "price_list",
@@ -524,6 +612,29 @@ audit = Table(
     _ms("at_ms"),
     Index(None, "account_id", "id"),
 )
+
+request_log = Table(
+    "request_log",
+    metadata,
+    _id(),
+    _ms("at_ms"),
+    _ref("account_id"),
+    _ref("application_id"),
+    _text("mode"),
+    _text("request_id"),
+    _text("method"),
+    _text("path"),
+    _text("dialect"),
+    _number("status"),
+    _text("kinds"),
+    Column("elapsed_us", _BIG, nullable=False, server_default=text("0")),
+    _text("address"),
+    _text("agent"),
+    _ref("message_id"),
+    _text("parameters"),
+    Index(None, "account_id", "id"),
+)
+"""What was asked at the web doors, redacted. Lines of callers who are nobody's are account 0's."""
 
 suppression = Table(
     "suppression",

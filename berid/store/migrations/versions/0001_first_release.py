@@ -154,6 +154,77 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_ledger_entry_wallet_id_id"), "ledger_entry", ["wallet_id", "id"])
     op.create_table(
+        "topup_request",
+        _big("id", None),
+        _big("account_id"),
+        _big("wallet_id"),
+        _text("mode"),
+        _text("currency"),
+        _big("amount_micros", None),
+        _text("method"),
+        _text("reference"),
+        _text("note"),
+        _text("state", "submitted"),
+        _text("reason"),
+        _big("approved_micros"),
+        _big("entry_id"),
+        _text("asked_by"),
+        _text("handled_by"),
+        _big("created_ms"),
+        _big("submitted_ms"),
+        _big("decided_ms"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_topup_request")),
+    )
+    op.create_index(op.f("ix_topup_request_account_id_id"), "topup_request", ["account_id", "id"])
+    op.create_index("ix_topup_request_open", "topup_request", ["wallet_id"], **_where("decided_ms = 0"))
+    op.create_table(
+        "trial_offer",
+        _text("product", None),
+        _text("currency"),
+        _big("amount_micros", None),
+        _big("changed_ms"),
+        sa.PrimaryKeyConstraint("product", name=op.f("pk_trial_offer")),
+    )
+    op.create_table(
+        "trial_claim",
+        _big("account_id", None),
+        _text("product"),
+        _big("entry_id"),
+        _big("at_ms"),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_trial_claim")),
+    )
+    op.create_table(
+        "international_request",
+        _big("id", None),
+        _big("account_id"),
+        _text("countries"),
+        _text("purpose"),
+        _number("monthly_volume"),
+        _text("state", "submitted"),
+        _text("reason"),
+        _text("asked_by"),
+        _text("handled_by"),
+        _big("created_ms"),
+        _big("decided_ms"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_international_request")),
+    )
+    op.create_index(op.f("ix_international_request_account_id_id"), "international_request", ["account_id", "id"])
+    op.create_table(
+        "attachment",
+        _big("id", None),
+        _big("account_id"),
+        _text("subject"),
+        _text("name"),
+        _text("type"),
+        _number("size_bytes"),
+        _text("digest"),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+        _big("created_ms"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_attachment")),
+    )
+    op.create_index(op.f("ix_attachment_account_id_subject"), "attachment", ["account_id", "subject"])
+    op.create_index(op.f("ix_attachment_digest"), "attachment", ["digest"])
+    op.create_table(
         "price_list",
         _big("id", None),
         _text("name"),
@@ -493,6 +564,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     op.create_index(op.f("ix_audit_account_id_id"), "audit", ["account_id", "id"])
+    op.create_table(
+        "request_log",
+        _big("id", None),
+        _big("at_ms"),
+        _big("account_id"),
+        _big("application_id"),
+        _text("mode"),
+        _text("request_id"),
+        _text("method"),
+        _text("path"),
+        _text("dialect"),
+        _number("status"),
+        _text("kinds"),
+        _big("elapsed_us"),
+        _text("address"),
+        _text("agent"),
+        _big("message_id"),
+        _text("parameters"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_request_log")),
+    )
+    op.create_index(op.f("ix_request_log_account_id_id"), "request_log", ["account_id", "id"])
     op.create_table(
         "incident",
         _big("id", None),
