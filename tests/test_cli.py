@@ -55,9 +55,9 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 
 @pytest.fixture
-def store(shell: Shell, store_url: str) -> Shell:
+def store(shell: Shell, empty_store_url: str) -> Shell:
     """A shell with a database, once on SQLite and once on PostgreSQL."""
-    shell.env["BERID_DATABASE_URL"] = store_url
+    shell.env["BERID_DATABASE_URL"] = empty_store_url
     assert shell.ask("migrate") == {"applied": ["0001"]}
     return shell
 

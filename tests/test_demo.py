@@ -18,7 +18,7 @@ from berid.config import Config, Http, load
 from berid.flow import manage
 from berid.flow.manage import Office
 from berid.store import directory, ledger, open_store
-from tests.support.database import ask, make_tables
+from tests.support.database import ask
 
 
 class Sms:
@@ -32,7 +32,6 @@ class Sms:
 
 @pytest.fixture
 async def office(store_url: str) -> AsyncIterator[Office]:
-    await make_tables(store_url)
     clock = SystemClock()
     store = await open_store(store_url, clock)
     yield Office(store, clock, IdMaker(clock.now_ms, 31), Vault(b"k" * 32))

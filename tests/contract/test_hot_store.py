@@ -79,23 +79,23 @@ INSERTED = [
 ]
 
 
-async def test_inserted_rows_are_read_back_as_they_were(driver: HotDriver, hot_url: str) -> None:
+async def test_inserted_rows_are_read_back_as_they_were(driver: HotDriver, store_url: str) -> None:
     await put(driver, "message", *INSERTED)
-    found = await ask(hot_url, f"SELECT {', '.join(HOT_COLUMNS['message'])} FROM message ORDER BY id")
+    found = await ask(store_url, f"SELECT {', '.join(HOT_COLUMNS['message'])} FROM message ORDER BY id")
     assert found == INSERTED
 
 
-async def test_every_hot_table_takes_rows(driver: HotDriver, hot_url: str) -> None:
+async def test_every_hot_table_takes_rows(driver: HotDriver, store_url: str) -> None:
     rows = {table: row(table) for table in HOT_COLUMNS}
     async with committed(driver) as tx:
         for table, one in rows.items():
             await tx.insert(table, [one])
     for table, one in rows.items():
         columns = ", ".join(f'"{column}"' for column in HOT_COLUMNS[table])
-        assert await ask(hot_url, f"SELECT {columns} FROM {table}") == [one]
+        assert await ask(store_url, f"SELECT {columns} FROM {table}") == [one]
 
 
-async def test_no_rows_are_no_work(driver: HotDriver, hot_url: str) -> None:
+async def test_no_rows_are_no_work(driver: HotDriver, store_url: str) -> None:
     async with committed(driver) as tx:
         await tx.insert("message", [])
         await tx.move_money([])
@@ -119,15 +119,15 @@ async def test_no_rows_are_no_work(driver: HotDriver, hot_url: str) -> None:
         assert await tx.lease("c1", 1, 0, NOW_MS, NOW_MS + 1, 0, -1) == []
 
 
-async def test_rows_of_several_inserts_in_one_transaction_are_all_there(driver: HotDriver, hot_url: str) -> None:
+async def test_rows_of_several_inserts_in_one_transaction_are_all_there(driver: HotDriver, store_url: str) -> None:
     async with committed(driver) as tx:
         await tx.insert("event", [row("event", delivery_id=1, id=1)])
         await tx.insert("event", [row("event", delivery_id=1, id=2)])
-    assert await ask(hot_url, "SELECT id FROM event ORDER BY id") == [(1,), (2,)]
+    assert await ask(store_url, "SELECT id FROM event ORDER BY id") == [(1,), (2,)]
 
 
 @pytest.mark.parametrize("are_together", [True, False])
-async def test_carrier_reference_that_exists_is_replaced(driver: HotDriver, hot_url: str, are_together: bool) -> None:
+async def test_carrier_reference_that_exists_is_replaced(driver: HotDriver, store_url: str, are_together: bool) -> None:
     old = row("carrier_ref", connector_id=3, key="a", delivery_id=1, part=0, sent_ms=5)
     new = row("carrier_ref", connector_id=3, key="a", delivery_id=2, part=1, sent_ms=6)
     other = row("carrier_ref", connector_id=4, key="a", delivery_id=3)
@@ -136,7 +136,7 @@ async def test_carrier_reference_that_exists_is_replaced(driver: HotDriver, hot_
     else:
         await put(driver, "carrier_ref", old, other)
         await put(driver, "carrier_ref", new)
-    found = await ask(hot_url, "SELECT connector_id, key, delivery_id, part, sent_ms FROM carrier_ref ORDER BY 1")
+    found = await ask(store_url, "SELECT connector_id, key, delivery_id, part, sent_ms FROM carrier_ref ORDER BY 1")
     assert found == [new, other]
 
 
@@ -155,7 +155,7 @@ async def test_used_idempotency_keys_are_found_with_their_answers(driver: HotDri
 
 @pytest.mark.parametrize("are_together", [True, False])
 async def test_second_row_of_a_key_is_refused_and_names_no_value(
-    driver: HotDriver, hot_url: str, are_together: bool
+    driver: HotDriver, store_url: str, are_together: bool
 ) -> None:
     first, second = (row("idempotency", application_id=1, key="s3cret", answer=answer) for answer in ("one", "two"))
     if not are_together:
@@ -163,26 +163,26 @@ async def test_second_row_of_a_key_is_refused_and_names_no_value(
     with pytest.raises(RowRefused) as caught:
         await put(driver, "idempotency", *([first, second] if are_together else [second]))
     assert "s3cret" not in str(caught.value)
-    assert await ask(hot_url, "SELECT answer FROM idempotency") == ([] if are_together else [("one",)])
+    assert await ask(store_url, "SELECT answer FROM idempotency") == ([] if are_together else [("one",)])
 
 
-async def test_wallets_tell_what_is_available_and_the_credit_limit(driver: HotDriver, hot_url: str) -> None:
-    await put_wallets(hot_url, 1, 2)
+async def test_wallets_tell_what_is_available_and_the_credit_limit(driver: HotDriver, store_url: str) -> None:
+    await put_wallets(store_url, 1, 2)
     async with committed(driver) as tx:
         assert await tx.wallets([2, 1, 99, 2]) == {1: (1000, 50), 2: (1000, 50)}
 
 
-async def test_money_moves_by_the_sum_of_all_changes(driver: HotDriver, hot_url: str) -> None:
-    await put_wallets(hot_url, 1, 2)
+async def test_money_moves_by_the_sum_of_all_changes(driver: HotDriver, store_url: str) -> None:
+    await put_wallets(store_url, 1, 2)
     async with committed(driver) as tx:
         await tx.move_money([(-10, 10, 0, 2), (-5, 5, 0, 1), (-1, 1, 0, 2)])
         assert await tx.wallets([1, 2]) == {1: (995, 50), 2: (989, 50)}
         await tx.move_money([(0, -11, 11, 2)])
-    found = await ask(hot_url, "SELECT id, available_micros, held_micros, spent_micros FROM wallet ORDER BY id")
+    found = await ask(store_url, "SELECT id, available_micros, held_micros, spent_micros FROM wallet ORDER BY id")
     assert found == [(1, 995, 5, 0), (2, 989, 0, 11)]
 
 
-async def test_only_what_waits_and_is_still_valid_starts_sending(driver: HotDriver, hot_url: str) -> None:
+async def test_only_what_waits_and_is_still_valid_starts_sending(driver: HotDriver, store_url: str) -> None:
     cases = {
         "queued": row("delivery", state="queued", attempt=2, connector_id=8),
         "scheduled": row("delivery", state="scheduled"),
@@ -198,7 +198,7 @@ async def test_only_what_waits_and_is_still_valid_starts_sending(driver: HotDriv
         started = await tx.start_sending([*ids.values(), 999_999], 5, NOW_MS)
     assert started == {ids["queued"], ids["scheduled"], ids["quiet"]}
     rows = {
-        found[0]: found[1:] for found in await ask(hot_url, "SELECT id, state, attempt, connector_id FROM delivery")
+        found[0]: found[1:] for found in await ask(store_url, "SELECT id, state, attempt, connector_id FROM delivery")
     }
     assert rows[ids["queued"]] == ("sending", 3, 5)
     assert rows[ids["scheduled"]] == ("sending", 1, 5)
@@ -276,7 +276,7 @@ async def test_uncertain_deliveries_are_found_by_connector_and_recipient(driver:
         assert sorted(one.id for one in await tx.uncertain(3, ["1", "1", "9"])) == [41, 43]
 
 
-async def test_changes_are_written_back(driver: HotDriver, hot_url: str) -> None:
+async def test_changes_are_written_back(driver: HotDriver, store_url: str) -> None:
     await put_message(driver, 50, [row("delivery", id=number, message_id=50) for number in (51, 52, 53)])
     async with committed(driver) as tx:
         first, second = sorted(await tx.tracked([51, 52]), key=lambda one: one.id)
@@ -286,7 +286,7 @@ async def test_changes_are_written_back(driver: HotDriver, hot_url: str) -> None
         second.state = "expired"
         await tx.change([second, first])
     found = await ask(
-        hot_url,
+        store_url,
         "SELECT id, state, reason, money, connector_id, attempt, parts_left, carrier_ids, sent_ms, final_ms, expires_ms "
         "FROM delivery ORDER BY id",
     )
@@ -321,7 +321,7 @@ async def test_parked_reports_are_taken_once_in_the_order_they_came(driver: HotD
     ],
 )
 async def test_sealed_body_is_erased_when_all_its_deliveries_are_final(
-    driver: HotDriver, hot_url: str, body_kind: str, final_ms: tuple[int, int], expected: tuple[str, str]
+    driver: HotDriver, store_url: str, body_kind: str, final_ms: tuple[int, int], expected: tuple[str, str]
 ) -> None:
     first, last = final_ms
     rows = [row("delivery", id=61, message_id=60, final_ms=first), row("delivery", id=63, message_id=60, final_ms=last)]
@@ -330,7 +330,7 @@ async def test_sealed_body_is_erased_when_all_its_deliveries_are_final(
     await put_message(driver, 70, [row("delivery", id=62, message_id=70)], body="other", body_kind="sealed")
     async with committed(driver) as tx:
         await tx.erase_bodies([60])
-    found = await ask(hot_url, "SELECT body, body_kind FROM message ORDER BY id")
+    found = await ask(store_url, "SELECT body, body_kind FROM message ORDER BY id")
     assert found == [expected, ("other", "sealed")]
 
 
@@ -357,19 +357,19 @@ async def test_callbacks_are_given_in_the_order_asked(driver: HotDriver) -> None
 # Requests that are loaded page by page.
 
 
-async def test_only_loading_messages_are_opened(driver: HotDriver, hot_url: str) -> None:
+async def test_only_loading_messages_are_opened(driver: HotDriver, store_url: str) -> None:
     states = {1: "loading", 2: "cancelled", 3: "loading"}
     await put(driver, "message", *(row("message", id=number, state=state) for number, state in states.items()))
     async with committed(driver) as tx:
         await tx.open_messages([1, 2, 99])
-    assert await ask(hot_url, "SELECT id, state FROM message ORDER BY id") == [
+    assert await ask(store_url, "SELECT id, state FROM message ORDER BY id") == [
         (1, "open"),
         (2, "cancelled"),
         (3, "loading"),
     ]
 
 
-async def test_dropped_loading_message_leaves_nothing_and_names_its_holds(driver: HotDriver, hot_url: str) -> None:
+async def test_dropped_loading_message_leaves_nothing_and_names_its_holds(driver: HotDriver, store_url: str) -> None:
     await put_message(
         driver, 10, [row("delivery", id=11, message_id=10), row("delivery", id=14, message_id=10)], state="loading"
     )
@@ -386,11 +386,11 @@ async def test_dropped_loading_message_leaves_nothing_and_names_its_holds(driver
     async with committed(driver) as tx:
         assert await tx.drop_loading([10, 12, 99], 500) == [(5, 7, 30, 10, 2)]
         assert await tx.drop_loading([10], 500) == []
-    assert await ask(hot_url, "SELECT id FROM message") == [(12,)]
-    assert await ask(hot_url, "SELECT id FROM delivery") == [(13,)]
+    assert await ask(store_url, "SELECT id FROM message") == [(12,)]
+    assert await ask(store_url, "SELECT id FROM delivery") == [(13,)]
 
 
-async def test_spreading_makes_the_jobs_of_waiting_deliveries_page_by_page(driver: HotDriver, hot_url: str) -> None:
+async def test_spreading_makes_the_jobs_of_waiting_deliveries_page_by_page(driver: HotDriver, store_url: str) -> None:
     states = {21: "queued", 22: "cancelled", 24: "scheduled", 25: "queued", 26: "queued"}
     deliveries = [
         row("delivery", id=number, message_id=20, account_id=7, state=state, connector_id=number % 2)
@@ -408,7 +408,7 @@ async def test_spreading_makes_the_jobs_of_waiting_deliveries_page_by_page(drive
         seen.append(last)
     assert seen == [0, 22, 25, 26]
     found = await ask(
-        hot_url, "SELECT id, kind, lane, priority, account_id, due_ms, lease_until_ms FROM job ORDER BY id"
+        store_url, "SELECT id, kind, lane, priority, account_id, due_ms, lease_until_ms FROM job ORDER BY id"
     )
     assert found == [
         (21, "dispatch", "c1", 2, 7, NOW_MS, 0),
@@ -489,10 +489,10 @@ async def test_only_due_free_jobs_of_the_lane_and_priority_are_leased(driver: Ho
     assert await lease(driver, 10) == [LeasedJob(1, "dispatch", "c1", 1, 1, NOW_MS, 4)]
 
 
-async def test_lease_names_its_holder_and_its_end_and_counts_the_attempt(driver: HotDriver, hot_url: str) -> None:
+async def test_lease_names_its_holder_and_its_end_and_counts_the_attempt(driver: HotDriver, store_url: str) -> None:
     await put(driver, "job", row("job", id=1, attempts=4))
     await lease(driver, 10)
-    assert await ask(hot_url, "SELECT lease_until_ms, slot, attempts FROM job") == [(NOW_MS + 60_000, 3, 5)]
+    assert await ask(store_url, "SELECT lease_until_ms, slot, attempts FROM job") == [(NOW_MS + 60_000, 3, 5)]
     assert await lease(driver, 10) == []
 
 
@@ -514,11 +514,11 @@ async def test_accounts_with_future_jobs_only_take_no_share_from_the_others(driv
     assert [job.account_id for job in await lease(driver, 10)] == [99] * 10
 
 
-async def test_finished_jobs_are_gone(driver: HotDriver, hot_url: str) -> None:
+async def test_finished_jobs_are_gone(driver: HotDriver, store_url: str) -> None:
     await put(driver, "job", row("job", id=1), row("job", id=2), row("job", id=3))
     async with committed(driver) as tx:
         await tx.jobs_done([1, 3, 99])
-    assert await ask(hot_url, "SELECT id FROM job") == [(2,)]
+    assert await ask(store_url, "SELECT id FROM job") == [(2,)]
 
 
 async def test_job_given_back_can_be_leased_again_in_its_new_lane(driver: HotDriver) -> None:
@@ -531,27 +531,27 @@ async def test_job_given_back_can_be_leased_again_in_its_new_lane(driver: HotDri
     assert await lease(driver, 10, lane="c9") == [LeasedJob(2, "resolve", "c9", 1, 1, NOW_MS - 1, 1)]
 
 
-async def test_buried_job_keeps_the_reason_and_loses_its_lease(driver: HotDriver, hot_url: str) -> None:
+async def test_buried_job_keeps_the_reason_and_loses_its_lease(driver: HotDriver, store_url: str) -> None:
     await put(driver, "job", row("job", id=1), row("job", id=2))
     await lease(driver, 1)
     async with committed(driver) as tx:
         await tx.jobs_bury([(NOW_MS, "gone", 1)])
-    found = await ask(hot_url, "SELECT id, buried_ms, why, lease_until_ms, slot FROM job ORDER BY id")
+    found = await ask(store_url, "SELECT id, buried_ms, why, lease_until_ms, slot FROM job ORDER BY id")
     assert found == [(1, NOW_MS, "gone", 0, 0), (2, 0, "", 0, 0)]
 
 
 # Transactions.
 
 
-async def test_nothing_of_a_transaction_that_is_undone_remains(driver: HotDriver, hot_url: str) -> None:
-    await put_wallets(hot_url, 1)
+async def test_nothing_of_a_transaction_that_is_undone_remains(driver: HotDriver, store_url: str) -> None:
+    await put_wallets(store_url, 1)
     tx = await driver.begin()
     await tx.insert("event", [row("event", delivery_id=1, id=1)])
     await tx.move_money([(-1, 1, 0, 1)])
     await driver.rollback()
     await put(driver, "event", row("event", delivery_id=1, id=2))
-    assert await ask(hot_url, "SELECT id FROM event") == [(2,)]
-    assert await ask(hot_url, "SELECT available_micros FROM wallet") == [(1000,)]
+    assert await ask(store_url, "SELECT id FROM event") == [(2,)]
+    assert await ask(store_url, "SELECT available_micros FROM wallet") == [(1000,)]
 
 
 async def test_undoing_twice_does_no_harm(driver: HotDriver) -> None:
@@ -595,20 +595,20 @@ async def events(url: str) -> list[int]:
     return [found[0] for found in await ask(url, "SELECT id FROM event ORDER BY id")]
 
 
-async def test_work_is_on_disk_when_do_returns(store: HotStore, hot_url: str) -> None:
+async def test_work_is_on_disk_when_do_returns(store: HotStore, store_url: str) -> None:
     assert await store.do(WRITE, [1, 2]) == ["wrote 1", "wrote 2"]
-    assert await events(hot_url) == [1, 2]
+    assert await events(store_url) == [1, 2]
 
 
-async def test_callers_that_come_meanwhile_share_a_commit(store: HotStore, hot_url: str, commits: list[int]) -> None:
+async def test_callers_that_come_meanwhile_share_a_commit(store: HotStore, store_url: str, commits: list[int]) -> None:
     results = await asyncio.gather(*(store.do(WRITE, [number]) for number in range(500)))
     assert results == [[f"wrote {number}"] for number in range(500)]
-    assert await events(hot_url) == list(range(500))
+    assert await events(store_url) == list(range(500))
     assert sum(commits) == 500
     assert len(commits) <= 3
 
 
-async def test_group_is_no_larger_than_allowed(driver: HotDriver, hot_url: str) -> None:
+async def test_group_is_no_larger_than_allowed(driver: HotDriver, store_url: str) -> None:
     sizes: list[int] = []
     store = HotStore(driver, SystemClock(), None, group_max=10, observe=lambda count, _seconds: sizes.append(count))
     store.start()
@@ -617,24 +617,24 @@ async def test_group_is_no_larger_than_allowed(driver: HotDriver, hot_url: str) 
     assert sizes == [9, 9, 9, 3]
 
 
-async def test_exception_of_an_item_reaches_its_caller_only(store: HotStore, hot_url: str) -> None:
+async def test_exception_of_an_item_reaches_its_caller_only(store: HotStore, store_url: str) -> None:
     results = await asyncio.gather(
         store.do(WRITE, [1]), store.do(WRITE, [KeyError("mine")]), store.do(WRITE, [2]), return_exceptions=True
     )
     assert [results[0], results[2]] == [["wrote 1"], ["wrote 2"]]
     assert isinstance(results[1], KeyError)
-    assert await events(hot_url) == [1, 2]
+    assert await events(store_url) == [1, 2]
 
 
-async def test_do_each_gives_an_exception_in_its_items_place(store: HotStore, hot_url: str) -> None:
+async def test_do_each_gives_an_exception_in_its_items_place(store: HotStore, store_url: str) -> None:
     first, second, third = await store.do_each(WRITE, [1, KeyError("mine"), 3])
     assert (first, third) == ("wrote 1", "wrote 3")
     assert isinstance(second, KeyError)
-    assert await events(hot_url) == [1, 3]
+    assert await events(store_url) == [1, 3]
 
 
 @pytest.mark.parametrize("bad", ["bug", 7, 2**80, -(2**80)])
-async def test_item_that_cannot_be_written_fails_alone(store: HotStore, hot_url: str, bad: Any) -> None:
+async def test_item_that_cannot_be_written_fails_alone(store: HotStore, store_url: str, bad: Any) -> None:
     await store.do(WRITE, [7])
     asks = [store.do(WRITE, [number]) for number in range(100, 140)]
     asks.insert(17, store.do(WRITE, [bad]))
@@ -643,17 +643,17 @@ async def test_item_that_cannot_be_written_fails_alone(store: HotStore, hot_url:
     assert isinstance(failure, ZeroDivisionError if bad == "bug" else RowRefused if bad == 7 else Exception)
     assert not isinstance(failure, StoreAway)
     assert results == [[f"wrote {number}"] for number in range(100, 140)]
-    assert await events(hot_url) == [7, *range(100, 140)]
+    assert await events(store_url) == [7, *range(100, 140)]
 
 
-async def test_items_of_one_caller_are_divided_too(store: HotStore, hot_url: str) -> None:
+async def test_items_of_one_caller_are_divided_too(store: HotStore, store_url: str) -> None:
     await store.do(WRITE, [7])
     results = await store.do_each(WRITE, [1, 2, 7, 3])
     assert [results[0], results[1], results[3]] == ["wrote 1", "wrote 2", "wrote 3"]
     assert isinstance(results[2], RowRefused)
     with pytest.raises(RowRefused):
         await store.do(WRITE, [4, 7, 5])
-    assert await events(hot_url) == [1, 2, 3, 4, 5, 7]
+    assert await events(store_url) == [1, 2, 3, 4, 5, 7]
 
 
 async def test_verbs_of_a_group_run_in_the_order_of_their_ranks(store: HotStore) -> None:
@@ -705,7 +705,7 @@ async def test_verb_hears_whether_its_items_reached_the_disk(store: HotStore) ->
     assert ("after", ["bug"]) not in heard
 
 
-async def test_caller_who_gives_up_harms_nobody(store: HotStore, hot_url: str) -> None:
+async def test_caller_who_gives_up_harms_nobody(store: HotStore, store_url: str) -> None:
     asks = [asyncio.ensure_future(store.do(WRITE, [number])) for number in range(20)]
     await asyncio.sleep(0)
     for task in asks[::2]:
@@ -713,11 +713,11 @@ async def test_caller_who_gives_up_harms_nobody(store: HotStore, hot_url: str) -
     results = await asyncio.gather(*asks, return_exceptions=True)
     assert results[1::2] == [[f"wrote {number}"] for number in range(1, 20, 2)]
     assert all(isinstance(result, asyncio.CancelledError) for result in results[::2])
-    assert set(await events(hot_url)) >= set(range(1, 20, 2))
+    assert set(await events(store_url)) >= set(range(1, 20, 2))
     assert await store.do(WRITE, [100]) == ["wrote 100"]
 
 
-async def test_stopping_serves_who_waits_and_turns_away_who_comes_later(driver: HotDriver, hot_url: str) -> None:
+async def test_stopping_serves_who_waits_and_turns_away_who_comes_later(driver: HotDriver, store_url: str) -> None:
     store = HotStore(driver, SystemClock(), None)
     store.start()
     asks = [asyncio.ensure_future(store.do(WRITE, [number])) for number in range(5)]
@@ -726,10 +726,10 @@ async def test_stopping_serves_who_waits_and_turns_away_who_comes_later(driver: 
     assert [await one for one in asks] == [[f"wrote {number}"] for number in range(5)]
     with pytest.raises(StoreAway):
         await store.do(WRITE, [9])
-    assert await events(hot_url) == list(range(5))
+    assert await events(store_url) == list(range(5))
 
 
-async def test_key_that_another_process_has_just_used_is_found_the_second_time(store: HotStore, hot_url: str) -> None:
+async def test_key_that_another_process_has_just_used_is_found_the_second_time(store: HotStore, store_url: str) -> None:
     tries = 0
 
     async def once(tx: HotTx, keys: list[str]) -> list[str]:
@@ -742,9 +742,9 @@ async def test_key_that_another_process_has_just_used_is_found_the_second_time(s
         await tx.insert("idempotency", [row("idempotency", application_id=1, key=key, answer="ours") for key in new])
         return [used[1, key][1] if (1, key) in used else "ours" for key in keys]
 
-    await ask(hot_url, "INSERT INTO idempotency (application_id, key, answer) VALUES (1, 'k', 'theirs')")
+    await ask(store_url, "INSERT INTO idempotency (application_id, key, answer) VALUES (1, 'k', 'theirs')")
     assert await store.do(Verb("once", 1, once), ["k"]) == ["theirs"]
-    assert await ask(hot_url, "SELECT answer FROM idempotency") == [("theirs",)]
+    assert await ask(store_url, "SELECT answer FROM idempotency") == [("theirs",)]
 
 
 # SQLite: the file is the only thing that can be away.

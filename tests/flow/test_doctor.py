@@ -77,9 +77,9 @@ async def test_before_the_first_start_only_the_database_must_be_made(config: Con
     assert not config.data_dir.exists()
 
 
-async def test_both_databases_are_examined(store_url: str, tmp_path: Path) -> None:
-    config = Config(data_dir=tmp_path, database_url=store_url, http=Http(port=0), smpp=Smpp(port=0))
-    await schema.migrate(store_url)
+async def test_both_databases_are_examined(empty_store_url: str, tmp_path: Path) -> None:
+    config = Config(data_dir=tmp_path, database_url=empty_store_url, http=Http(port=0), smpp=Smpp(port=0))
+    await schema.migrate(empty_store_url)
     findings = await found(config)
     assert findings["database"].level is Level.OK
     assert findings["database_clock"].level is Level.OK

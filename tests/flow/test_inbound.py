@@ -20,7 +20,7 @@ from berid.metrics import Metrics
 from berid.queue.lanes import Lane
 from berid.store import open_store
 from berid.store.hot import StoreAway
-from tests.support.database import ask, make_tables
+from tests.support.database import ask
 
 NOW_MS = 1_795_000_000_000 // 60_000 * 60_000
 ACCOUNT, APPLICATION, OTHER_APPLICATION = 7, 8, 9
@@ -91,7 +91,6 @@ def directory(*endpoints: Endpoint) -> Directory:
 
 @pytest.fixture
 async def world(store_url: str, tmp_path: Path) -> AsyncIterator[World]:
-    await make_tables(store_url)
     await ask(store_url, "INSERT INTO account (id, name, rules) VALUES ($1, 'Owner', '{}')", ACCOUNT)
     clock = HandClock()
     nothing: Any = None

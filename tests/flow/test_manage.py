@@ -15,7 +15,7 @@ from berid.domain.routing import Route
 from berid.flow import manage
 from berid.flow.manage import Office
 from berid.store import accounts, directory, ledger, open_store
-from tests.support.database import ask, make_tables
+from tests.support.database import ask
 
 NOW_MS = 1_790_000_000_000
 DAY_MS = 86_400_000
@@ -49,7 +49,6 @@ class Simulated:
 
 @pytest.fixture
 async def office(store_url: str) -> AsyncIterator[Office]:
-    await make_tables(store_url)
     clock = Clock()
     store = await open_store(store_url, clock)
     yield Office(store, clock, IdMaker(clock.now_ms, 31), Vault(b"k" * 32))

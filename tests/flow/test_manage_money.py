@@ -12,7 +12,7 @@ from berid.flow import manage
 from berid.flow.manage import Office
 from berid.store import Tx, ledger, open_store
 from berid.store.hot import HotTx, Verb
-from tests.support.database import ask, make_tables, row
+from tests.support.database import ask, row
 
 NOW_MS = 1_790_000_000_000
 
@@ -32,7 +32,6 @@ class Clock:
 
 @pytest.fixture
 async def office(store_url: str) -> AsyncIterator[Office]:
-    await make_tables(store_url)
     clock = Clock()
     store = await open_store(store_url, clock)
     yield Office(store, clock, IdMaker(clock.now_ms, 31), Vault(b"k" * 32))

@@ -42,6 +42,12 @@ def _programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def store_url(empty_store_url: str) -> str:
+    """A database of its own, without tables."""
+    return empty_store_url
+
+
+@pytest.fixture
 async def another_url(store_url: str, tmp_path: Path) -> AsyncIterator[Callable[[str], Any]]:
     """Makes the URL of a further, empty database of the same kind."""
     made: list[str] = []

@@ -6,13 +6,12 @@ from sqlalchemy import insert
 
 from berid.base.clock import SystemClock
 from berid.store import jobs, open_store, tables
-from tests.support.database import ask, make_tables
+from tests.support.database import ask
 
 NOW_MS = 1_000_000
 
 
 async def test_jobs_of_the_dead_are_given_back_and_those_of_the_living_kept(store_url: str) -> None:
-    await make_tables(store_url)
     store = await open_store(store_url, SystemClock())
     async with store.transaction() as tx:
         for slot, until_ms in ((1, NOW_MS + 1), (2, NOW_MS - 1)):

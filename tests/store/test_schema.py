@@ -22,6 +22,12 @@ from berid.store.schema import MIGRATIONS, SchemaOutdated, check, migrate, newes
 from berid.store.tables import metadata
 
 
+@pytest.fixture
+def store_url(empty_store_url: str) -> str:
+    """A database of its own, without tables."""
+    return empty_store_url
+
+
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[AsyncConnection]:
     """A connection whose changes are committed at the end."""

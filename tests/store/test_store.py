@@ -20,7 +20,6 @@ from tools import pg
 @pytest.fixture
 async def store(store_url: str) -> AsyncIterator[Store]:
     """An open store on an empty database with all tables."""
-    await make_tables(store_url)
     opened = await open_store(store_url, SystemClock())
     yield opened
     await opened.close()
@@ -103,7 +102,6 @@ async def test_error_of_an_ordinary_write_shows_no_value(store: Store) -> None:
 
 
 async def test_closing_finishes_what_the_hot_path_was_asked(store_url: str) -> None:
-    await make_tables(store_url)
     store = await open_store(store_url, SystemClock())
     asks = [asyncio.ensure_future(store.hot.do(WRITE, [number])) for number in range(3)]
     await asyncio.sleep(0)

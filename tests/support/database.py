@@ -39,17 +39,21 @@ def _script(dialect_name: str) -> str:
 
 
 async def make_tables(url: str) -> None:
-    """Make every table in an empty database."""
+    """Make every table, unless the database has them (as that of the fixture `store_url` has)."""
     if url.startswith("sqlite"):
         connection = sqlite3.connect(sqlite_path(url))
-        connection.executescript(
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; BEGIN; " + _script("sqlite") + "; COMMIT"
-        )
+        if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            connection.executescript(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; BEGIN; " + _script("sqlite") + "; COMMIT"
+            )
         connection.close()
         return
     server = await asyncpg.connect(url)
-    await server.execute(_script("postgresql"))
-    await server.close()
+    try:
+        if await server.fetchval("SELECT to_regclass('meta')") is None:
+            await server.execute(_script("postgresql"))
+    finally:
+        await server.close()
 
 
 async def ask(url: str, question: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -28,7 +28,7 @@ from berid.wire.smpp.receipt import is_receipt, parse
 from tests.dialects.smpp.esme import Esme
 from tests.dialects.smpp.world import Customer, RushClock, make_login, with_endpoints, with_logins
 from tests.support.builders import ACCOUNT_ID, APPLICATION_ID, CONNECTOR_ID, SENDER, FakeClock
-from tests.support.database import ask, make_tables
+from tests.support.database import ask
 
 S = CommandStatus
 Serve = Callable[..., Awaitable[Customer]]
@@ -549,7 +549,6 @@ async def test_stop_leaves_what_is_to_tell_on_disk(customer: Customer) -> None:
 
 @pytest.fixture
 async def store(store_url: str) -> Any:
-    await make_tables(store_url)
     opened = await open_store(store_url, RushClock())
     yield opened
     await opened.close()
