@@ -163,8 +163,15 @@ class Submission(msgspec.Struct, frozen=True):
     needs_sender: bool = True
     billing: str = ""
     """Name of the channel's way of counting units; empty is the exact one. TurkeySMS counts commercially."""
+    faults: Sequence[Refusal] = ()
+    """What the dialect has found wrong itself: nothing is accepted then, and the caller hears of all that is wrong at once.
+    A channel that is not installed must be among them."""
     options: dict[str, str] = {}
     """Small things a dialect wants to see again when it reports: kept with the message, never interpreted here."""
+
+
+BILLING_OPTION = "billing"
+"""The option that keeps a message's `billing`, where it is not the exact one: sent again, it is counted as before."""
 
 
 class Draft(msgspec.Struct, frozen=True):

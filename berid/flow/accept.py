@@ -150,7 +150,7 @@ def _judge(
     service = (
         "otp" if submission.category is Category.OTP and "otp" in caller.application.services else submission.channel
     )
-    refusals = check_caller(caller, scope, service)
+    refusals = [*submission.faults, *check_caller(caller, scope, service)]
 
     if submission.needs_sender:
         refusals += _check_sender(rt, caller, submission, now_ms)
@@ -162,7 +162,8 @@ def _judge(
 
     prepared: Prepared | None = None
     try:
-        prepared = rt.channels[submission.channel].prepare(submission)
+        if submission.channel in rt.channels:
+            prepared = rt.channels[submission.channel].prepare(submission)
     except Refused as error:
         refusals += error.refusals
 

@@ -10,7 +10,17 @@ import msgspec
 from berid.base.ids import show
 from berid.domain.account import Caller
 from berid.domain.errors import RefusalKind, refused
-from berid.domain.message import WAITING, Accepted, Category, Content, MoneyState, Priority, State, Submission
+from berid.domain.message import (
+    BILLING_OPTION,
+    WAITING,
+    Accepted,
+    Category,
+    Content,
+    MoneyState,
+    Priority,
+    State,
+    Submission,
+)
 from berid.flow.accept import PAGE, accept
 from berid.flow.changes import Changes
 from berid.flow.ports import Runtime
@@ -129,8 +139,8 @@ async def resend(
 ) -> Accepted:
     """Send a message again to those of its recipients whose delivery ended in one of `states`, as a new message.
 
-    Sender, text, category and reference stay, and the option `resend_of` names the first message. It is accepted, priced and
-    paid for like any other. Raises as `accept` does; CONTENT_MISSING when the text is not kept any more, or never was
+    Sender, text, category, reference and the way of counting units stay, and the option `resend_of` names the first message. It
+    is accepted, priced and paid for like any other. Raises as `accept` does; CONTENT_MISSING when the text is not kept any more, or never was
     (one-time passwords); RECIPIENT_MISSING when nothing ended so.
     """
     if owner.body_kind != "text" or not owner.body:
@@ -154,6 +164,7 @@ async def resend(
         idempotency=idempotency,
         allows_partial=len(found) > 1,
         needs_sender=bool(owner.sender),
+        billing=options.get(BILLING_OPTION, ""),
         options={**options, RESEND_OPTION: show("msg", owner.id)},
     )
     return await accept(rt, caller, submission)

@@ -28,7 +28,8 @@ MAX_PARTS = 10
 """Longer texts are refused. Ten parts are 1,530 GSM characters or 670 of UCS-2; carriers and handsets commonly stop there."""
 
 COMMERCIAL = "turkeysms"
-"""The `billing` of a submission that counts by the tiers of Turkish operators inside Turkey."""
+"""The `billing` of a submission that counts by the tiers of Turkish operators inside Turkey; `turkeysms:5` counts five
+characters besides, which operators append to each message."""
 
 _TURKEY = "90"
 _POLICIES = {
@@ -73,8 +74,9 @@ def prepare(submission: Submission) -> Prepared:
         raise refused(
             RefusalKind.CONTENT_INVALID, f"the text takes {parts} parts, and a message has at most {MAX_PARTS}", "text"
         )
-    if submission.billing == COMMERCIAL:
-        billed = commercial_parts(text, policy)
+    way, _, footer_len = submission.billing.partition(":")
+    if way == COMMERCIAL:
+        billed = commercial_parts(text, policy, int(footer_len or 0))
         drafts = [Draft(recipient, billed if recipient.startswith(_TURKEY) else parts) for recipient in recipients]
     else:
         drafts = [Draft(recipient, parts) for recipient in recipients]

@@ -95,6 +95,19 @@ def test_commercial_tiers_bill_inside_turkey_only(text: str, policy: str, inside
     assert units == {TURK: inside, SAUDI: abroad}
 
 
+@pytest.mark.parametrize(
+    ("text", "policy", "bare", "with_footer"),
+    [("x" * 155, "auto", 1, 1), ("x" * 156, "auto", 1, 2), ("ş" * 150, "turkish", 1, 1), ("ş" * 66, "auto", 1, 2)],
+)
+def test_what_operators_append_is_counted_inside_turkey_only(
+    text: str, policy: str, bare: int, with_footer: int
+) -> None:
+    for billing, inside in (("turkeysms", bare), ("turkeysms:0", bare), ("turkeysms:5", with_footer)):
+        submission = make_submission(TURK, SAUDI, content=Content(text, policy), billing=billing)
+        prepared = channel.prepare(submission)
+        assert [draft.units for draft in prepared.drafts] == [inside, prepared.parts]
+
+
 def test_commercial_tiers_can_differ_from_the_parts_on_the_wire() -> None:
     # The locking table has no è, so each ş takes two septets on the wire, while the tariff counts one.
     text = "ş" * 80 + "è" * 75
