@@ -27,6 +27,7 @@ from berid.base.clock import Clock, SystemClock
 from berid.base.ids import IdMaker
 from berid.base.secret import Vault, load_key
 from berid.config import Config
+from berid.dialects.requests import RequestLog
 from berid.dialects.web import make_app
 from berid.flow.links import Links
 from berid.flow.manage import verify_ledger
@@ -92,6 +93,7 @@ class App:
     _lock: int = -1
     _links: Links | None = None
     _notifier: Notifier | None = None
+    _requests: RequestLog | None = None
     _listeners: list[_Listener] = field(default_factory=list)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     is_ready: bool = False
@@ -185,7 +187,10 @@ class App:
 
     async def _open_doors(self) -> None:
         http = self.config.http
-        application = make_app(self.rt, lambda: self.is_ready)
+        if self.config.request_log != "off":
+            self._requests = RequestLog(self.rt)
+            self._spawn("requests", self._requests.run())
+        application = make_app(self.rt, lambda: self.is_ready, requests=self._requests)
         plain = _Listener(application, http.host, http.port)
         self._listeners.append(plain)
         self.ports.http = await plain.open()
@@ -210,7 +215,9 @@ class App:
             shut = getattr(dialect, "shut", None)
             if shut is not None:
                 await shut(rt)
-        await self._cancel("links", "notifier", "sweeper", "retention", "books", "depths", "certificate")
+        await self._cancel("links", "notifier", "sweeper", "retention", "books", "depths", "certificate", "requests")
+        if self._requests is not None:
+            await self._requests.write()
         if self._links is not None:
             await self._links.stop()
         if self._notifier is not None:

@@ -172,6 +172,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     deliveries_days: Annotated[int, setting("Deliveries with their history.", "days", ge=1)] = 400
     callbacks_days: Annotated[int, setting("Callbacks and their tries.", "days", ge=1)] = 30
     events_days: Annotated[int, setting("The audit trail.", "days", ge=1)] = 400
+    requests_days: Annotated[int, setting("The request log.", "days", ge=1)] = 14
     parked_receipts_days: Annotated[int, setting("Receipts that no delivery has claimed.", "days", ge=1)] = 7
     idempotency_hours: Annotated[
         int, setting("Answers that are repeated for the same Idempotency-Key.", "hours", ge=1)
@@ -187,6 +188,19 @@ class Dialects(msgspec.Struct, frozen=True, kw_only=True):
     turkeysms_zone: Annotated[ZoneInfo, setting("The time zone of times in TurkeySMS's API that name none.")] = (
         ZoneInfo("Europe/Istanbul")
     )
+    turkeysms_footer_len: Annotated[
+        int,
+        setting(
+            "What operators in Turkey append to each message sent by TurkeySMS's API, counted when it is billed; their "
+            "B-code with its space is 5.",
+            "characters",
+            ge=0,
+            le=70,
+        ),
+    ] = 0
+    turkeysms_hides_errors: Annotated[
+        bool, setting("Whether TurkeySMS's V3 answers nothing to `report` 0 or 2 even when something went wrong.")
+    ] = False
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +251,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     key_file: Annotated[
         Path, setting("The file with the master key, made if it is missing; by default in data_dir.")
     ] = DEFAULT_KEY_FILE
+    request_log: Annotated[
+        Literal["refused", "all", "off"],
+        setting(
+            "Which requests at the web doors are written down, without what is secret in them: those that were refused "
+            "(what was accepted is found among the messages), all, or none."
+        ),
+    ] = "refused"
     http: Http = Http()
     smpp: Smpp = Smpp()
     log: Log = Log()

@@ -10,11 +10,15 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
 from berid.base.secret import hash_token
 from berid.domain.account import Caller
 from berid.domain.errors import RefusalKind, refused
 from berid.flow.ports import Dialect, Runtime
+
+if TYPE_CHECKING:
+    from berid.dialects.web import Request
 
 ENTRY_POINTS = "berid.dialects"
 
@@ -55,8 +59,8 @@ def _add(found: dict[str, Dialect], source: str, dialect: Dialect) -> None:
     found[dialect.name] = dialect
 
 
-def caller_of(rt: Runtime, token: str, address: str, dialect: str) -> Caller:
-    """Who calls with this bearer token or API key, from this address, in this dialect.
+def caller_of(rt: Runtime, token: str, request: Request, dialect: str) -> Caller:
+    """Who makes this request, with this bearer token or API key, in this dialect. The request is told as well.
 
     Raises `Refused` with TOKEN_MISSING for an empty one, and with TOKEN_INVALID for one that is unknown, revoked or expired: the
     caller is not told which. Says nothing about what the caller may do; `check_caller` and `accept` do. Tokens are found by
@@ -72,4 +76,5 @@ def caller_of(rt: Runtime, token: str, address: str, dialect: str) -> Caller:
     application = directory.applications.get(found.application_id)
     if account is None or application is None:
         raise refused(RefusalKind.TOKEN_INVALID, "the token is not valid")
-    return Caller(account, application, found, address, dialect)
+    request.caller = Caller(account, application, found, request.address, dialect)
+    return request.caller

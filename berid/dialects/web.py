@@ -14,18 +14,21 @@ import logging
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
 from berid.base import failpoint
 from berid.base.ids import show
 from berid.dialects.reading import Unreadable, read_fields, read_form
-from berid.domain.account import is_in_networks
+from berid.domain.account import Caller, is_in_networks
 from berid.domain.errors import Refusal, RefusalKind, Refused
 from berid.flow import ports
 from berid.flow.ports import Runtime
 from berid.store.hot import StoreAway
+
+if TYPE_CHECKING:
+    from berid.dialects.requests import RequestLog
 
 log = logging.getLogger("berid.web")
 
@@ -84,11 +87,15 @@ class Request:
         "_query",
         "_receive",
         "_web",
+        "caller",
         "id",
         "limit",
+        "message_id",
         "method",
         "params",
         "path",
+        "refusals",
+        "route",
         "scope",
     )
 
@@ -101,6 +108,14 @@ class Request:
         self.limit = web.body_limit
         self.id = ""
         """The public id of this request, in its answer's X-Request-Id and in the log."""
+        self.route: Route | None = None
+        """Who answers for the path, once he is found."""
+        self.caller: Caller | None = None
+        """Who calls, once `caller_of` has found out."""
+        self.refusals: Sequence[Refusal] = ()
+        """Why it was refused."""
+        self.message_id = 0
+        """The message that was accepted by it."""
         self._web = web
         self._receive = receive
         self._headers: dict[bytes, bytes] | None = None
@@ -230,6 +245,12 @@ class Request:
         return self._fields
 
     @property
+    def raw(self) -> tuple[bytes, bytes | None, str]:
+        """Query string, body and content type as they came; None for a body that nobody has read."""
+        query: bytes = self.scope["query_string"]
+        return query, self._body, self.header(b"content-type")
+
+    @property
     def seen(self) -> dict[str, Any]:
         """What has been read of the parameters until now, to word a refusal by: never raises, may be empty."""
         return self._fields or self._query or {}
@@ -264,7 +285,8 @@ class Group:
 class Route:
     """One path and who answers it. `{name}` in the path stands for one segment.
 
-    GET answers HEAD as well. `limit_bytes` bounds the body, None: `http.body_limit_bytes`.
+    GET answers HEAD as well. `limit_bytes` bounds the body, None: `http.body_limit_bytes`. What machines ask all the time is
+    not `is_logged`: the request log leaves it out.
     """
 
     methods: tuple[str, ...]
@@ -272,6 +294,7 @@ class Route:
     handler: Handler
     group: Group
     limit_bytes: int | None = None
+    is_logged: bool = True
 
 
 class HttpDialect(ports.Dialect, Protocol):
@@ -284,10 +307,15 @@ class HttpDialect(ports.Dialect, Protocol):
         """What it answers. Asked once, when the process opens its doors."""
 
 
-def make_app(rt: Runtime, is_ready: Callable[[], bool], pages: Pages | None = None) -> Web:
-    """The application of the process: all routes of all its dialects, and `pages` for every path that is nobody's."""
+def make_app(
+    rt: Runtime, is_ready: Callable[[], bool], pages: Pages | None = None, requests: RequestLog | None = None
+) -> Web:
+    """The application of the process: all routes of all its dialects, and `pages` for every path that is nobody's.
+
+    What is asked is told to `requests`.
+    """
     dialects = cast("Iterable[HttpDialect]", rt.dialects.values())
-    return Web(rt, [route for dialect in dialects for route in dialect.routes(rt)], is_ready, pages)
+    return Web(rt, [route for dialect in dialects for route in dialect.routes(rt)], is_ready, pages, requests)
 
 
 class _Table:
@@ -343,7 +371,12 @@ class Web:
     """The ASGI application. To be run without lifespan events and without the server's own reading of proxy headers."""
 
     def __init__(
-        self, rt: Runtime, routes: Sequence[Route], is_ready: Callable[[], bool], pages: Pages | None = None
+        self,
+        rt: Runtime,
+        routes: Sequence[Route],
+        is_ready: Callable[[], bool],
+        pages: Pages | None = None,
+        requests: RequestLog | None = None,
     ) -> None:
         http = rt.config.http
         self.body_limit = http.body_limit_bytes
@@ -353,6 +386,8 @@ class Web:
         self._ids = rt.ids
         self._trace = rt.trace
         self._pages = pages
+        self._requests = requests
+        self._words = {segment for route in routes for segment in route.path.split("/")}
         self._table = _Table()
         self._by_host: dict[str, _Table] = {}
         self._groups: list[Group] = []
@@ -371,6 +406,8 @@ class Web:
                 raise RuntimeError(f"{scope['type']} is not served")
             await self._pages(scope, receive, send)
             return
+        requests = self._requests
+        begun_s = requests.now_s() if requests is not None else 0.0
         request = Request(self, scope, receive)
         request.id = self._request_id(request)
         methods, values = self._find(request)
@@ -386,6 +423,20 @@ class Web:
             except Gone:
                 return
         await _send(send, request, response)
+        if requests is not None and requests.wants(request, response.status):
+            self._log(requests, request, response, begun_s)
+
+    def _log(self, requests: RequestLog, request: Request, response: Response, begun_s: float) -> None:
+        """Tell the request log, with a path that holds nothing of the caller's: keys have stood in paths."""
+        route = request.route
+        if route is None:
+            path = "/".join([segment if segment in self._words else "*" for segment in request.path.split("/")])
+            group = self._group_of(request)
+        elif route.is_logged:
+            path, group = route.path, route.group
+        else:
+            return
+        requests.add(request, response, path, group.name.partition(" ")[0], begun_s)
 
     def _request_id(self, request: Request) -> str:
         """The caller's own id if it can stand in a log, else a new one that sorts by time."""
@@ -407,11 +458,12 @@ class Web:
         """The handler's answer, or its group's words for what came instead. Raises `Gone`."""
         method = request.method
         route = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
+        request.route = route or next(iter(methods.values()))
         if route is None:
             allow = ((b"allow", _allowed(methods)),)
             if method == "OPTIONS":
                 return Response(204, headers=allow)
-            response = self._fail(request, next(iter(methods.values())).group, 405)
+            response = self._fail(request, request.route.group, 405)
             response.headers = (*response.headers, *allow)
             return response
         group = route.group
@@ -442,6 +494,7 @@ class Web:
         except Exception:
             _log_crash(request, route)
             return self._fail(request, group, 500)
+        request.refusals = refusals
         try:
             return group.refuse(request, refusals)
         except Exception:

@@ -28,6 +28,7 @@ def classes(rt: Runtime) -> list[tuple[str, int, retention.Forget]]:
         ("callbacks", times.callbacks_days * _DAY_MS, retention.callbacks),
         ("carrier references", times.callbacks_days * _DAY_MS, retention.carrier_refs),
         ("parked receipts", times.parked_receipts_days * _DAY_MS, retention.of(tables.parked_report)),
+        ("request log", times.requests_days * _DAY_MS, retention.of(tables.request_log)),
         ("audit", times.events_days * _DAY_MS, retention.of(tables.audit)),
         ("idempotency keys", times.idempotency_hours * 3_600_000, retention.idempotency),
     ]

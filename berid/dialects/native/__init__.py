@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from berid.base import webhook
-from berid.dialects.native import account, callbacks, history, manage, messages, otp, problems, service
+from berid.dialects.native import account, callbacks, history, manage, messages, otp, problems, requests, service
 from berid.dialects.native.endpoint import Endpoint as ApiEndpoint
 from berid.dialects.native.shapes import metadata_of, or_none, rfc3339
 from berid.dialects.web import Route
@@ -30,6 +30,7 @@ ENDPOINTS: tuple[ApiEndpoint, ...] = (
     *account.ENDPOINTS,
     *callbacks.ENDPOINTS,
     *otp.ENDPOINTS,
+    *requests.ENDPOINTS,
     *manage.ENDPOINTS,
 )
 """All of the API. A module with more of it is named here."""

@@ -112,7 +112,7 @@ class Endpoint:
         decode = msgspec.json.Decoder(self.body).decode if self.body is not None else None
 
         async def handle(request: Request) -> Response:
-            caller = caller_of(rt, bearer(request), request.address, "native")
+            caller = caller_of(rt, bearer(request), request, "native")
             if checks:
                 found = check_caller(caller, scope, None)
                 if found:

@@ -233,6 +233,7 @@ async def resend(call: Call[Again, None]) -> Response:
     owner = await _owner(call)
     states = [State(each) for each in call.body.only]
     accepted = await second_thoughts.resend(call.rt, call.caller, owner, states, await call.idempotency())
+    call.request.message_id = accepted.message_id
     return _created(accepted, call.caller.mode, owner)
 
 
@@ -284,7 +285,9 @@ def _submission(call: Call[Any, Any], body: NewMessage, idempotency: tuple[str, 
 
 async def _accept(call: Call[Any, Any], submission: Submission) -> Accepted:
     """Accept for those recipients that can be written to. Raises `Refused` when there are none."""
-    return await accept(call.rt, call.caller, submission)
+    accepted = await accept(call.rt, call.caller, submission)
+    call.request.message_id = accepted.message_id
+    return accepted
 
 
 _UNREAD = Refusal(RefusalKind.RECIPIENT_INVALID, "this is no number that can be written to", "recipients")

@@ -102,6 +102,7 @@ async def send(call: Call[NewCode, None]) -> SentCode:
         text=body.text,
     )
     accepted = sent.accepted
+    call.request.message_id = accepted.message_id
     return SentCode(
         id=show("otp", sent.id),
         message=show("msg", accepted.message_id),

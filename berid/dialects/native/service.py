@@ -66,7 +66,7 @@ def routes(rt: Runtime, endpoints: Sequence[Endpoint]) -> list[Route]:
         return Response(200, described)
 
     handlers = (("/health/live", live), ("/health/ready", ready), ("/metrics", metrics), ("/openapi.json", openapi))
-    return [Route(("GET",), path, handler, GROUP) for path, handler in handlers]
+    return [Route(("GET",), path, handler, GROUP, is_logged=False) for path, handler in handlers]
 
 
 async def _readiness(rt: Runtime, request: Request) -> Readiness:

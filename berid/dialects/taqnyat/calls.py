@@ -22,7 +22,7 @@ async def read_call(rt: Runtime, request: Request, scope: Scope, service: str | 
     """
     token = bearer_of(request)
     if token:
-        caller = caller_of(rt, token, request.address, NAME)
+        caller = caller_of(rt, token, request, NAME)
         try:
             return caller, await request.fields()
         except Unreadable as error:
@@ -33,7 +33,7 @@ async def read_call(rt: Runtime, request: Request, scope: Scope, service: str | 
     except Unreadable:
         raise refused(RefusalKind.TOKEN_MISSING, "no token was given") from None
     given = fields.get("bearerTokens")
-    return caller_of(rt, given if isinstance(given, str) else "", request.address, NAME), fields
+    return caller_of(rt, given if isinstance(given, str) else "", request, NAME), fields
 
 
 async def read_permitted(rt: Runtime, request: Request, scope: Scope, service: str | None) -> tuple[Caller, Fields]:

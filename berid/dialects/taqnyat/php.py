@@ -66,6 +66,7 @@ async def send_voice(rt: Runtime, request: Request) -> Response:
         ),
         faults,
     )
+    request.message_id = accepted.message_id
     english, arabic = answers.SENT_TEXT
     body = {
         "status": 1,
@@ -124,6 +125,7 @@ async def send_mail(rt: Runtime, request: Request) -> Response:
         ),
         faults,
     )
+    request.message_id = accepted.message_id
     english, arabic = answers.SENT_TEXT
     data = {
         "msgId": accepted.message_id,

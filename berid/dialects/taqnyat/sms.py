@@ -41,6 +41,7 @@ async def send(rt: Runtime, request: Request) -> Response:
     caller, fields = await read_call(rt, request, Scope.SEND, CHANNEL)
     submission = _submission(rt, caller, fields)
     accepted = await _accept(rt, caller, submission)
+    request.message_id = accepted.message_id
     return answers.sent(accepted, submission.rejected)
 
 

@@ -99,7 +99,7 @@ async def _read_call(rt: Runtime, request: Request) -> tuple[Caller, Fields]:
     except Unreadable as error:
         unreadable = error
     token = bearer_of(request) or fields.get("apiKey") or fields.get("bearerTokens")
-    caller = caller_of(rt, token if isinstance(token, str) else "", request.address, NAME)
+    caller = caller_of(rt, token if isinstance(token, str) else "", request, NAME)
     if unreadable is not None:
         raise unreadable
     return caller, fields
@@ -120,6 +120,7 @@ async def _send(rt: Runtime, request: Request, caller: Caller, fields: Fields, n
         digits=DIGITS,
         sender=text_of(fields, "sender").strip(),
     )
+    request.message_id = sent.accepted.message_id
     return _answer(request, SENT, sent.id)
 
 

@@ -32,7 +32,7 @@ class Call:
 
     def caller(self) -> Caller:
         """Who calls. Raises `Refused` for a key that is missing, wrong, or no text at all."""
-        return caller_of(self.rt, text_of(self.fields, "api_key").strip(), self.request.address, NAME)
+        return caller_of(self.rt, text_of(self.fields, "api_key").strip(), self.request, NAME)
 
     def permitted(self, *scopes: Scope) -> Caller:
         """As `caller`, for paths that end neither in `accept` nor in `send_code`: raises as well for what forbids the call.

@@ -116,6 +116,7 @@ async def _send(call: Call, *, is_detailed: bool) -> Body:
         billing=BILLING,
         scope=call.sending,
     )
+    call.request.message_id = sent.accepted.message_id
     return _body(caller, sent, language)
 
 

@@ -134,11 +134,13 @@ async def _accept(
         options={INVALID_OPTION: str(len(rejected))} if rejected else {},
     )
     try:
-        return await accept(call.rt, caller, submission, call.sending)
+        accepted = await accept(call.rt, caller, submission, call.sending)
     except Refused as error:
         if asked.due_fault is None:
             raise
         raise Refused(*error.refusals, asked.due_fault) from None
+    call.request.message_id = accepted.message_id
+    return accepted
 
 
 def single_body(rt: Runtime, caller: Caller, accepted: Accepted, asked: Asked) -> Body:
