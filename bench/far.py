@@ -166,13 +166,14 @@ def receiver(pipe: Connection, _options: dict[str, Any]) -> None:
 
 def server(pipe: Connection, options: dict[str, Any]) -> None:
     """The product, as `berid serve` runs it. `commits` gives (commits, operations) so far."""
-    from berid.app import App
+    from berid.app import App, calm_collector
     from berid.base import log
     from berid.config import load
 
     async def main() -> None:
         log.setup("error", "text")
         app = await App.start(load(None, {}, options))
+        calm_collector()
         counts = [0, 0]
         observe = app.rt.store.hot._observe
 
