@@ -8,7 +8,6 @@ returns, all of that is on disk.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -41,8 +40,7 @@ LEASE_MS = 60_000
 connector's rate."""
 
 
-@dataclass(slots=True)
-class _Line:
+class _Line(msgspec.Struct):
     """One delivery to be accepted: where it goes, what it costs, who pays."""
 
     recipient: str
@@ -58,8 +56,7 @@ class _Line:
     """When the rules of its country let it go; 0 if they do not hold it."""
 
 
-@dataclass(slots=True)
-class Order:
+class Order(msgspec.Struct):
     """Everything decided about a submission before the transaction."""
 
     rt: Runtime

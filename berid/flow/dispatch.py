@@ -14,6 +14,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from berid.domain.errors import Permanent, SendFailure, Uncertain
 from berid.domain.message import ChargeOn, Outgoing, Sent, State
 from berid.domain.routing import Route, UncertainPolicy
@@ -47,15 +49,13 @@ SILENT_SWITCH_S = 0.2
 """How often a connector that is down gives its work to others."""
 
 
-@dataclass(slots=True)
-class _Intent:
+class _Intent(msgspec.Struct):
     connector_id: int
     parcel: list[Outgoing]
     now_ms: int
 
 
-@dataclass(slots=True)
-class _Done:
+class _Done(msgspec.Struct):
     rt: Runtime
     outgoing: Outgoing
     connector_id: int

@@ -8,7 +8,6 @@ backwards.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -25,8 +24,7 @@ _GOOD = (State.DELIVERED, State.READ)
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(slots=True)
-class _Told:
+class _Told(msgspec.Struct):
     rt: Runtime
     report: DeliveryReport
     changes: Changes | None = None

@@ -22,6 +22,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
+
 from berid.base import failpoint
 from berid.base.clock import Clock
 from berid.domain.rules import QUIET
@@ -80,8 +82,7 @@ class RowRefused(Exception):
     """The database does not take a row: its key exists, or a value does not fit. The text shows no value."""
 
 
-@dataclass(slots=True)
-class Tracked:
+class Tracked(msgspec.Struct, gc=False):
     """A delivery with what the path needs to know of its message, read inside the transaction that will change it."""
 
     id: int
@@ -129,8 +130,7 @@ TRACKED_COLUMNS = (
 """The select list, over `delivery d` and `message m`, that fills a `Tracked`."""
 
 
-@dataclass(slots=True)
-class LeasedJob:
+class LeasedJob(msgspec.Struct, gc=False):
     """One job that is ours until its lease runs out."""
 
     id: int
