@@ -169,7 +169,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """How long things are kept after they are final. Money is kept for good."""
 
     content_days: Annotated[int, setting("Texts of messages.", "days", ge=0)] = 90
-    deliveries_days: Annotated[int, setting("Deliveries with their history.", "days", ge=1)] = 400
+    deliveries_days: Annotated[int, setting("Deliveries with their history, codes, and what people wrote.", "days", ge=1)] = 400
     callbacks_days: Annotated[int, setting("Callbacks and their tries.", "days", ge=1)] = 30
     events_days: Annotated[int, setting("The audit trail.", "days", ge=1)] = 400
     requests_days: Annotated[int, setting("The request log.", "days", ge=1)] = 14

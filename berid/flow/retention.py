@@ -18,19 +18,21 @@ PAUSE_S = 0.05
 _DAY_MS = 86_400_000
 
 
-def classes(rt: Runtime) -> list[tuple[str, int, retention.Forget]]:
-    """What is forgotten: (name, after how many milliseconds, how). 0 days keeps nothing longer than it is needed."""
+def classes(rt: Runtime) -> list[tuple[str, int, retention.Forgotten]]:
+    """What is forgotten: (name, after how many milliseconds, which rows). 0 days keeps nothing longer than it is needed."""
     times = rt.config.retention
     return [
-        ("contents", times.content_days * _DAY_MS, retention.contents),
-        ("inbound contents", times.content_days * _DAY_MS, retention.inbound_contents),
-        ("deliveries", times.deliveries_days * _DAY_MS, retention.deliveries),
-        ("callbacks", times.callbacks_days * _DAY_MS, retention.callbacks),
-        ("carrier references", times.callbacks_days * _DAY_MS, retention.carrier_refs),
+        ("contents", times.content_days * _DAY_MS, retention.CONTENTS),
+        ("inbound contents", times.content_days * _DAY_MS, retention.INBOUND_CONTENTS),
+        ("messages", times.deliveries_days * _DAY_MS, retention.MESSAGES),
+        ("one-time passwords", times.deliveries_days * _DAY_MS, retention.of(tables.otp)),
+        ("inbound", times.deliveries_days * _DAY_MS, retention.of(tables.inbound)),
+        ("callbacks", times.callbacks_days * _DAY_MS, retention.CALLBACKS),
+        ("carrier references", times.callbacks_days * _DAY_MS, retention.CARRIER_REFS),
         ("parked receipts", times.parked_receipts_days * _DAY_MS, retention.of(tables.parked_report)),
         ("request log", times.requests_days * _DAY_MS, retention.of(tables.request_log)),
         ("audit", times.events_days * _DAY_MS, retention.of(tables.audit)),
-        ("idempotency keys", times.idempotency_hours * 3_600_000, retention.idempotency),
+        ("idempotency keys", times.idempotency_hours * 3_600_000, retention.IDEMPOTENCY),
     ]
 
 
@@ -38,10 +40,9 @@ async def forget_all(rt: Runtime) -> dict[str, int]:
     """One whole round; returns how many rows went, by class."""
     gone: dict[str, int] = {}
     now_ms = rt.clock.now_ms()
-    for name, age_ms, forget in classes(rt):
+    for name, age_ms, forgotten in classes(rt):
         while True:
-            async with rt.store.transaction() as tx:
-                count = await forget(tx, now_ms - age_ms)
+            count = await retention.forget_page(rt.store, forgotten, now_ms - age_ms)
             gone[name] = gone.get(name, 0) + count
             if count < retention.PAGE:
                 break

@@ -1,131 +1,188 @@
-"""Forgetting: one page of rows older than a class's time, at most, per call; each gives how many rows it removed.
+"""Forgetting: rows older than their class's time, a page at a time.
 
-Ids are time-ordered, so "older than" is "id below", which the primary keys answer. The ledger is never forgotten.
+What to forget is looked for by a read, which is in nobody's way however much it must look through; the write that follows
+finds its rows by their keys. Ids are time-ordered, so "older than" is "id below". The ledger is never forgotten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Table, delete, literal_column, select, update
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, delete, or_, select, tuple_, update
 
 from berid.base.ids import first_id_at
-from berid.store import Tx, tables
+from berid.store import Store, Tx, tables
 
 PAGE = 500
+"""How many rows one transaction removes, not counting what hangs on each (a delivery's journal, a callback's tries)."""
 
-Forget = Callable[[Tx, int], Awaitable[int]]
-"""Remove a page of what was made before a moment (milliseconds)."""
-
-
-async def contents(tx: Tx, before_ms: int) -> int:
-    """Erase the texts of messages that are through."""
-    message = tables.message
-    old = (
-        select(message.c.id)
-        .where(
-            message.c.id < first_id_at(before_ms),
-            message.c.body_kind.in_(("text", "raw")),
-            message.c.expires_ms < before_ms,
-        )
-        .limit(PAGE)
-    )
-    return (await tx.execute(update(message).where(message.c.id.in_(old)).values(body="", body_kind="erased"))).rowcount
+Rows = Sequence[Row[Any]]
 
 
-async def inbound_contents(tx: Tx, before_ms: int) -> int:
-    """Erase the texts that people wrote to us."""
-    inbound = tables.inbound
-    old = select(inbound.c.id).where(inbound.c.id < first_id_at(before_ms), inbound.c.body != "").limit(PAGE)
-    return (await tx.execute(update(inbound).where(inbound.c.id.in_(old)).values(body=""))).rowcount
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A class of rows. `old(before_ms)` selects what is through and older than that; `remove` takes some of what it found and
+    gives how many rows went."""
+
+    old: Callable[[int], Select[Any]]
+    remove: Callable[[Tx, Rows], Awaitable[int]]
 
 
-async def deliveries(tx: Tx, before_ms: int) -> int:
-    """Delete messages that are through, with their deliveries, journal and carrier references."""
-    message, delivery = tables.message, tables.delivery
-    old = [
-        row.id
-        for row in await tx.execute(
-            select(message.c.id)
-            .where(
-                message.c.id < first_id_at(before_ms),
-                message.c.expires_ms < before_ms,
-                ~select(delivery.c.id)
-                .where(
-                    delivery.c.id.between(message.c.first_id, message.c.last_id),
-                    delivery.c.message_id == message.c.id,
-                    delivery.c.final_ms == 0,
-                )
-                .exists(),
-            )
-            .limit(PAGE)
-        )
-    ]
-    if not old:
+async def forget_page(store: Store, forgotten: Forgotten, before_ms: int) -> int:
+    """Remove a page of what is older than `before_ms`; fewer than `PAGE` rows gone means that no more are left.
+
+    Raises `StoreAway`.
+    """
+    async with store.read() as tx:
+        rows = (await tx.execute(forgotten.old(before_ms).limit(PAGE))).all()
+    if not rows:
         return 0
-    bounds = await tx.execute(select(message.c.id, message.c.first_id, message.c.last_id).where(message.c.id.in_(old)))
-    for row in bounds.all():
-        mine = select(delivery.c.id).where(
+    async with store.transaction() as tx:
+        return await forgotten.remove(tx, rows)
+
+
+def _is_through(before_ms: int) -> ColumnElement[bool]:
+    """Of a message: its validity had ended before a moment, and so had the story of each of its deliveries."""
+    message, delivery = tables.message.c, tables.delivery.c
+    return and_(
+        message.id < first_id_at(before_ms),
+        message.expires_ms < before_ms,
+        ~select(delivery.id)
+        .where(
+            delivery.id.between(message.first_id, message.last_id),
+            delivery.message_id == message.id,
+            or_(delivery.final_ms == 0, delivery.final_ms >= before_ms),
+        )
+        .exists(),
+    )
+
+
+def _old_contents(before_ms: int) -> Select[Any]:
+    return select(tables.message.c.id).where(tables.message.c.body_kind != "erased", _is_through(before_ms))
+
+
+async def _erase_contents(tx: Tx, rows: Rows) -> int:
+    message = tables.message
+    erased = update(message).where(message.c.id.in_([row.id for row in rows])).values(body="", body_kind="erased")
+    return (await tx.execute(erased)).rowcount
+
+
+CONTENTS = Forgotten(_old_contents, _erase_contents)
+"""The texts of messages."""
+
+
+def _old_inbound_contents(before_ms: int) -> Select[Any]:
+    inbound = tables.inbound
+    return select(inbound.c.id).where(inbound.c.id < first_id_at(before_ms), inbound.c.body != "")
+
+
+async def _erase_inbound_contents(tx: Tx, rows: Rows) -> int:
+    inbound = tables.inbound
+    return (
+        await tx.execute(update(inbound).where(inbound.c.id.in_([row.id for row in rows])).values(body=""))
+    ).rowcount
+
+
+INBOUND_CONTENTS = Forgotten(_old_inbound_contents, _erase_inbound_contents)
+"""The texts that people wrote to us."""
+
+
+def _old_messages(before_ms: int) -> Select[Any]:
+    message = tables.message.c
+    return select(message.id, message.first_id, message.last_id).where(_is_through(before_ms))
+
+
+async def _remove_messages(tx: Tx, rows: Rows) -> int:
+    """A message goes with the last of its deliveries: one to a hundred thousand recipients takes many pages."""
+    message, delivery, event = tables.message, tables.delivery, tables.event
+    removed = 0
+    emptied = []
+    for row in rows:
+        page = select(delivery.c.id).where(
             delivery.c.id.between(row.first_id, row.last_id), delivery.c.message_id == row.id
         )
-        await tx.execute(delete(tables.event).where(tables.event.c.delivery_id.in_(mine)))
-        await tx.execute(delete(delivery).where(delivery.c.id.in_(mine)))
-    return (await tx.execute(delete(message).where(message.c.id.in_(old)))).rowcount
+        ids = list((await tx.execute(page.limit(PAGE - removed))).scalars())
+        await tx.execute(delete(event).where(event.c.delivery_id.in_(ids)))
+        await tx.execute(delete(delivery).where(delivery.c.id.in_(ids)))
+        removed += len(ids)
+        if removed == PAGE:
+            break
+        emptied.append(row.id)
+    return removed + (await tx.execute(delete(message).where(message.c.id.in_(emptied)))).rowcount
 
 
-async def callbacks(tx: Tx, before_ms: int) -> int:
-    """Delete callbacks that nobody waits for any more, with their tries."""
-    callback, job = tables.callback, tables.job
-    old = [
-        row.id
-        for row in await tx.execute(
-            select(callback.c.id)
-            .where(
-                callback.c.id < first_id_at(before_ms),
-                ~select(job.c.id).where(job.c.id == callback.c.id, job.c.buried_ms == 0).exists(),
-            )
-            .limit(PAGE)
-        )
-    ]
-    if not old:
-        return 0
-    await tx.execute(delete(tables.callback_try).where(tables.callback_try.c.callback_id.in_(old)))
-    await tx.execute(delete(job).where(job.c.id.in_(old)))
-    return (await tx.execute(delete(callback).where(callback.c.id.in_(old)))).rowcount
+MESSAGES = Forgotten(_old_messages, _remove_messages)
+"""Messages with their deliveries and the journal of these."""
 
 
-async def carrier_refs(tx: Tx, before_ms: int) -> int:
-    """Delete carriers' ids whose receipt can no longer change anything."""
-    ref, delivery = tables.carrier_ref, tables.delivery
-    old = (
-        await tx.execute(
-            select(ref.c.connector_id, ref.c.key)
-            .join(delivery, delivery.c.id == ref.c.delivery_id, isouter=True)
-            .where(ref.c.sent_ms < before_ms, (delivery.c.id.is_(None)) | (delivery.c.final_ms > literal_column("0")))
-            .limit(PAGE)
-        )
-    ).all()
-    for row in old:
-        await tx.execute(delete(ref).where(ref.c.key == row.key, ref.c.connector_id == row.connector_id))
-    return len(old)
+def _old_callbacks(before_ms: int) -> Select[Any]:
+    callback = tables.callback
+    return select(callback.c.id).where(callback.c.id < first_id_at(before_ms), _is_idle())
 
 
-async def idempotency(tx: Tx, before_ms: int) -> int:
-    """Delete idempotency keys whose time is over."""
+def _is_idle() -> ColumnElement[bool]:
+    """Of a callback: nobody tries it any more."""
+    job = tables.job.c
+    return ~select(job.id).where(job.id == tables.callback.c.id, job.buried_ms == 0).exists()
+
+
+async def _remove_callbacks(tx: Tx, rows: Rows) -> int:
+    """Asks again whether they are idle: a person may have taken one up since."""
+    callback, job, tries = tables.callback, tables.job, tables.callback_try
+    mine = select(callback.c.id).where(callback.c.id.in_([row.id for row in rows]), _is_idle())
+    ids = list((await tx.execute(mine)).scalars())
+    await tx.execute(delete(tries).where(tries.c.callback_id.in_(ids)))
+    await tx.execute(delete(job).where(job.c.id.in_(ids)))
+    return (await tx.execute(delete(callback).where(callback.c.id.in_(ids)))).rowcount
+
+
+CALLBACKS = Forgotten(_old_callbacks, _remove_callbacks)
+"""Callbacks with their tries, those that were set aside too."""
+
+
+def _old_carrier_refs(before_ms: int) -> Select[Any]:
+    ref, delivery = tables.carrier_ref.c, tables.delivery.c
+    return (
+        select(ref.key, ref.connector_id)
+        .join(tables.delivery, delivery.id == ref.delivery_id, isouter=True)
+        .where(ref.sent_ms < before_ms, or_(delivery.id.is_(None), delivery.final_ms > 0))
+    )
+
+
+async def _remove_carrier_refs(tx: Tx, rows: Rows) -> int:
+    ref = tables.carrier_ref
+    mine = tuple_(ref.c.key, ref.c.connector_id).in_([(row.key, row.connector_id) for row in rows])
+    return (await tx.execute(delete(ref).where(mine))).rowcount
+
+
+CARRIER_REFS = Forgotten(_old_carrier_refs, _remove_carrier_refs)
+"""Carriers' ids whose receipt can no longer change anything."""
+
+
+def _old_idempotency(before_ms: int) -> Select[Any]:
+    key = tables.idempotency.c
+    return select(key.application_id, key.key).where(key.created_ms < before_ms)
+
+
+async def _remove_idempotency(tx: Tx, rows: Rows) -> int:
     key = tables.idempotency
-    old = (
-        await tx.execute(select(key.c.application_id, key.c.key).where(key.c.created_ms < before_ms).limit(PAGE))
-    ).all()
-    for row in old:
-        await tx.execute(delete(key).where(key.c.application_id == row.application_id, key.c.key == row.key))
-    return len(old)
+    mine = tuple_(key.c.application_id, key.c.key).in_([(row.application_id, row.key) for row in rows])
+    return (await tx.execute(delete(key).where(mine))).rowcount
 
 
-def of(table: Table) -> Forget:
-    """Delete whole rows of a table whose ids tell their time."""
+IDEMPOTENCY = Forgotten(_old_idempotency, _remove_idempotency)
+"""Idempotency keys."""
 
-    async def forget(tx: Tx, before_ms: int) -> int:
-        old = select(table.c.id).where(table.c.id < first_id_at(before_ms)).limit(PAGE)
-        return (await tx.execute(delete(table).where(table.c.id.in_(old)))).rowcount
 
-    return forget
+def of(table: Table) -> Forgotten:
+    """Whole rows of a table whose ids tell their time."""
+
+    def old(before_ms: int) -> Select[Any]:
+        return select(table.c.id).where(table.c.id < first_id_at(before_ms))
+
+    async def remove(tx: Tx, rows: Rows) -> int:
+        return (await tx.execute(delete(table).where(table.c.id.in_([row.id for row in rows])))).rowcount
+
+    return Forgotten(old, remove)
