@@ -153,7 +153,13 @@ def make_engine(url: str) -> AsyncEngine:
         def _prepare(connection: object, _record: object) -> None:
             connection.isolation_level = None  # type: ignore[attr-defined]
             cursor = connection.cursor()  # type: ignore[attr-defined]
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+            # Who commits here holds the hot path up meanwhile; the hot path folds the log itself, in better moments.
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "wal_autocheckpoint=32000",
+                f"busy_timeout={BUSY_TIMEOUT_MS}",
+            ):
                 cursor.execute(f"PRAGMA {pragma}")
             cursor.close()
 

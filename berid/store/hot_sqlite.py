@@ -2,6 +2,10 @@
 
 Row statements run on the event loop's thread: each takes a microsecond or three, and a second thread would only fight for
 the interpreter's lock at every row. The commit, which waits for the disk, runs in a thread of its own.
+
+The log is folded into the database (a *checkpoint*) in two steps, since nobody may wait for megabytes to be copied: another
+connection copies most of it while commits go on, then one commit copies the little that came meanwhile, so that the log can
+begin at its start again.
 """
 
 from __future__ import annotations
@@ -22,8 +26,11 @@ from berid.store.hot import HOT_COLUMNS, MAY_LEAVE, TRACKED_COLUMNS, LeasedJob, 
 CACHE_KIB = 65_536
 """Page cache of the writing connection: the right edges of all hot tables and indexes stay in it."""
 
-CHECKPOINT_PAGES = 4_000
-"""The log is folded into the database every 16 MiB; more makes rarer but longer pauses."""
+CHECKPOINT_CHANGES = 16_000
+"""The log is folded into the database after so many changed rows: some 10 MiB of log."""
+
+CHECKPOINT_PAGES = 32_000
+"""Where SQLite would fold it by itself, in the middle of a commit: far behind the point where we do, 125 MiB of log."""
 
 LOCK_TRIES = 200
 LOCK_WAIT_S = 0.025
@@ -48,6 +55,7 @@ class SqliteDriver:
 
     def __init__(self, path: Path) -> None:
         try:
+            self._folder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
             for pragma in (
                 "journal_mode=WAL",
@@ -60,6 +68,10 @@ class SqliteDriver:
         except sqlite3.OperationalError as error:
             raise StoreAway(str(error)) from error
         self._thread = ThreadPoolExecutor(1, "sqlite-commit")
+        self._fold_thread = ThreadPoolExecutor(1, "sqlite-fold")
+        self._folded = 0
+        """The changes that had been made when the last folding began."""
+        self._is_nearly_folded = False
         self._tx = SqliteTx(self._connection)
         self._changes = 0
 
@@ -85,9 +97,21 @@ class SqliteDriver:
             return
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.shield(loop.run_in_executor(self._thread, self._connection.commit))
+            await asyncio.shield(loop.run_in_executor(self._thread, self._commit))
         except sqlite3.OperationalError as error:
             raise StoreAway(str(error)) from error
+        if self._connection.total_changes - self._folded >= CHECKPOINT_CHANGES:
+            self._folded = self._connection.total_changes
+            self._fold_thread.submit(self._fold)
+
+    def _commit(self) -> None:
+        self._connection.commit()
+        if self._is_nearly_folded:
+            self._is_nearly_folded = False
+            _checkpoint(self._connection)
+
+    def _fold(self) -> None:
+        self._is_nearly_folded = _checkpoint(self._folder)
 
     async def rollback(self) -> None:
         """See `HotDriver.rollback`. After an error of the disk there may be nothing left to undo, or no way to do it yet."""
@@ -97,8 +121,20 @@ class SqliteDriver:
 
     async def close(self) -> None:
         """See `HotDriver.close`."""
+        self._fold_thread.shutdown(wait=True)
         self._thread.shutdown(wait=True)
+        self._folder.close()
         self._connection.close()
+
+
+def _checkpoint(connection: sqlite3.Connection) -> bool:
+    """Copy from the log what no reader still needs there; waits for nobody. False if that failed: the log only grows, and
+    what was committed is safe in it."""
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    except sqlite3.Error:
+        return False
+    return True
 
 
 def _away(method: Any) -> Any:
