@@ -13,7 +13,7 @@ from berid.domain.account import Account, Application, SenderName, Token
 from berid.domain.message import Category
 from berid.domain.pricing import PriceList
 from berid.domain.report import Endpoint
-from berid.domain.routing import ConnectorSettings, Route
+from berid.domain.routing import ConnectorSettings, Route, choose
 from berid.domain.rules import Gate, RuleBook
 from berid.domain.suppression import ALL, Books, Consents
 
@@ -49,6 +49,10 @@ class Directory:
     """By account and country: whether it wants consent, where that differs from the rule pack."""
     suppressions: Books = field(default_factory=dict)
     consents: Consents = field(default_factory=dict)
+    _chosen: dict[tuple[str, str, str | None, str, int], Route | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What `route` has found before."""
 
     def gate(
         self, account_id: int, channel: str, category: Category, sender: str, parts: int, at_ms: int
@@ -76,6 +80,23 @@ class Directory:
             consents=self.consents.get(account_id, {}),
             consent_rules=self.consent_rules.get(account_id, {}),
         )
+
+    @property
+    def has_prefix_routes(self) -> bool:
+        """Whether some route looks at more of a number than its country."""
+        return any(route.prefixes for route in self.routes)
+
+    def route(
+        self, mode: str, channel: str, number: str, country: str | None, category: str, account_id: int
+    ) -> Route | None:
+        """The first route, by rank, that takes a delivery; remembered where a number's country settles it."""
+        key = (mode, channel, country, category, account_id)
+        if key in self._chosen:
+            return self._chosen[key]
+        found = choose(self.routes, mode, channel, number, country, category, account_id)
+        if not self.has_prefix_routes:
+            self._chosen[key] = found
+        return found
 
     def price_lists(self, account_id: int, channel: str) -> Sequence[PriceList]:
         """The lists by which an account buys on a channel."""

@@ -7,13 +7,15 @@ returns, all of that is on disk.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from berid.base.phone import country_of
+from berid.base.phone import country_of, place_of
 from berid.domain.account import Caller, Scope, check_caller, check_sender
+from berid.domain.directory import Directory
 from berid.domain.errors import Refusal, RefusalKind, Refused
 from berid.domain.ledger import EntryKind
 from berid.domain.message import (
@@ -25,8 +27,8 @@ from berid.domain.message import (
     State,
     Submission,
 )
-from berid.domain.pricing import Quote, quote
-from berid.domain.routing import Route, choose
+from berid.domain.pricing import quote
+from berid.domain.routing import Route
 from berid.domain.rules import QUIET
 from berid.flow.ports import Prepared, Runtime
 from berid.store import ledger
@@ -35,22 +37,35 @@ from berid.store.hot import HotTx, Verb
 PAGE = 1_000
 """Recipients that fit one commit. A larger request is loaded page by page and leaves only when all of it is there."""
 
+_PRIORITY = {
+    Category.OTP: Priority.OTP,
+    Category.TRANSACTIONAL: Priority.TRANSACTIONAL,
+    Category.PROMOTIONAL: Priority.BULK,
+}
+
 LEASE_MS = 60_000
 """How long a leased job is ours. Longer than a full lane takes to drain: a lane holds two seconds of its
 connector's rate."""
 
 
-class _Line(msgspec.Struct):
+class _Way(msgspec.Struct):
+    """How messages to one country leave: the route, and the connector of it that should carry them now."""
+
+    country: str
+    route: Route
+    connector_id: int
+    lane: str
+
+
+class _Line(msgspec.Struct, gc=False):
     """One delivery to be accepted: where it goes, what it costs, who pays."""
 
     recipient: str
-    country: str
+    way: _Way
     units: int
     price_micros: int
     wallet_id: int
     charge_on: str
-    route: Route
-    connector_id: int
     currency: str
     held_until_ms: int = 0
     """When the rules of its country let it go; 0 if they do not hold it."""
@@ -74,6 +89,7 @@ class Order(msgspec.Struct):
     stored_body: str
     body_kind: str
     holds: dict[int, int]
+    cost_micros: int
     currency: str
     admitted: list[tuple[str, int]]
     """(lane, how many places were held in it)."""
@@ -94,7 +110,7 @@ async def accept(rt: Runtime, caller: Caller, submission: Submission, scope: Sco
 
 
 async def _accept_one(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -> Accepted:
-    order = _decide(rt, caller, submission, scope)
+    order = await _decide(rt, caller, submission, scope)
     if len(order.lines) > PAGE:
         from berid.flow.load import accept_large
 
@@ -115,7 +131,7 @@ async def explain(
     about either: what is free of them now may be taken a moment later. The balance is looked at only if nothing else is wrong.
     """
     now_ms = rt.clock.now_ms()
-    refusals, prepared, lines, turned_away = _judge(rt, caller, submission, scope, now_ms)
+    refusals, prepared, lines, turned_away = await _judge(rt, caller, submission, scope, now_ms)
     if refusals or prepared is None:
         return refusals
     order = _order(rt, caller, submission, prepared, lines, turned_away, now_ms)
@@ -126,10 +142,10 @@ async def explain(
     return [short] if short is not None else []
 
 
-def _decide(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -> Order:
+async def _decide(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -> Order:
     """All that can be known without the store. Raises `Refused` with every reason at once."""
     now_ms = rt.clock.now_ms()
-    refusals, prepared, lines, turned_away = _judge(rt, caller, submission, scope, now_ms)
+    refusals, prepared, lines, turned_away = await _judge(rt, caller, submission, scope, now_ms)
     if not refusals:
         refusals += _check_rates(rt, caller, len(lines))
     if refusals:
@@ -140,7 +156,7 @@ def _decide(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -
     return _order(rt, caller, submission, prepared, lines, turned_away, now_ms)
 
 
-def _judge(
+async def _judge(
     rt: Runtime, caller: Caller, submission: Submission, scope: Scope | None, now_ms: int
 ) -> tuple[list[Refusal], Prepared | None, list[_Line], list[tuple[str, Refusal]]]:
     """What the directory says of a submission: every reason against it, and what it would become. Counts nothing."""
@@ -164,7 +180,7 @@ def _judge(
     except Refused as error:
         refusals += error.refusals
 
-    lines, turned_away = _price(rt, caller, submission, prepared, now_ms)
+    lines, turned_away = await _price(rt, caller, submission, prepared, now_ms)
     if turned_away and not (submission.allows_partial and (lines or submission.allows_none)):
         seen = {refusal.kind: refusal for _, refusal in turned_away}
         if submission.rejected:
@@ -204,25 +220,23 @@ def _check_rates(rt: Runtime, caller: Caller, count: int) -> list[Refusal]:
     return []
 
 
-def _price(
+async def _price(
     rt: Runtime, caller: Caller, submission: Submission, prepared: Prepared | None, now_ms: int
 ) -> tuple[list[_Line], list[tuple[str, Refusal]]]:
     """Price and route every recipient; those that may not be written to come back with the reason.
 
-    Lists of recipients repeat countries, so route and price list are looked up once per country or prefix, not per
-    number.
+    Lists of recipients repeat countries, so what depends on the country alone is decided once for each. Others have their turn
+    after every page of a long list.
     """
     if prepared is None:
         return [], []
     directory, account, mode = rt.directory, caller.account, caller.mode
     lists = directory.price_lists(account.id, submission.channel)
     category = submission.category.value
-    rules = (account.rules, caller.application.rules)
     lines: list[_Line] = []
     turned_away: list[tuple[str, Refusal]] = []
-    routes: dict[str | None, Route | None] = {}
-    allowed: dict[str | None, Refusal | None] = {}
-    has_prefixes = any(route.prefixes for route in directory.routes)
+    ways: dict[str | None, _Way | Refusal] = {}
+    has_prefixes = directory.has_prefix_routes
     gate = directory.gate(
         account.id,
         submission.channel,
@@ -231,58 +245,59 @@ def _price(
         prepared.parts,
         submission.due_ms or now_ms,
     )
-    for draft in prepared.drafts:
+    for index, draft in enumerate(prepared.drafts, 1):
+        if not index % PAGE:
+            await asyncio.sleep(0)
         number = draft.recipient
-        country = country_of(number)
-        if country not in allowed:
-            allowed[country] = _check_country(country, account.home, rules)
-        refusal = allowed[country]
-        if refusal is not None:
-            turned_away.append((number, refusal))
+        place = place_of(number)
+        country = place.country_iso2 if place is not None else None
+        way = ways.get(country)
+        if way is None or (has_prefixes and isinstance(way, _Way)):
+            way = ways[country] = _way(rt, directory, caller, submission.channel, category, number, country)
+        if isinstance(way, Refusal):
+            turned_away.append((number, way))
             continue
-        verdict = gate.judge(number, country) if gate is not None else 0
-        if isinstance(verdict, Refusal):
-            turned_away.append((number, verdict))
-            continue
-        if has_prefixes or country not in routes:
-            routes[country] = choose(directory.routes, mode, submission.channel, number, country, category, account.id)
-        route = routes[country]
-        if route is None:
-            turned_away.append(
-                (number, Refusal(RefusalKind.NO_ROUTE, f"no {mode} route serves {country}", "recipients"))
-            )
-            continue
-        price = quote(lists, number, category, "", now_ms)
+        held_until_ms = 0
+        if gate is not None:
+            verdict = gate.judge(number, country)
+            if isinstance(verdict, Refusal):
+                turned_away.append((number, verdict))
+                continue
+            held_until_ms = verdict
+        price = quote(lists, number, category, (place.operator if place is not None else None) or "", now_ms)
         wallet_id = directory.wallets.get((account.id, mode, price.currency)) if price is not None else None
         if price is None or wallet_id is None:
             turned_away.append((number, Refusal(RefusalKind.NO_PRICE, f"no price is set for {country}", "recipients")))
             continue
-        lines.append(_line(rt, draft.recipient, draft.units, country, price, wallet_id, route, verdict))
+        units = draft.units
+        lines.append(
+            _Line(
+                number,
+                way,
+                units,
+                price.unit_micros * units,
+                wallet_id,
+                price.charge_on.value,
+                price.currency,
+                held_until_ms,
+            )
+        )
     return lines, turned_away
 
 
-def _line(
-    rt: Runtime,
-    recipient: str,
-    units: int,
-    country: str | None,
-    price: Quote,
-    wallet_id: int,
-    route: Route,
-    held_until_ms: int,
-) -> _Line:
-    return _Line(
-        recipient,
-        country or "",
-        units,
-        price.unit_micros * units,
-        wallet_id,
-        price.charge_on.value,
-        route,
-        best_connector(rt, route, 0),
-        price.currency,
-        held_until_ms,
-    )
+def _way(
+    rt: Runtime, directory: Directory, caller: Caller, channel: str, category: str, number: str, country: str | None
+) -> _Way | Refusal:
+    """How messages to a country leave, or why none may."""
+    account, mode = caller.account, caller.mode
+    refusal = _check_country(country, account.home, (account.rules, caller.application.rules))
+    if refusal is not None:
+        return refusal
+    route = directory.route(mode, channel, number, country, category, account.id)
+    if route is None:
+        return Refusal(RefusalKind.NO_ROUTE, f"no {mode} route serves {country}", "recipients")
+    connector_id = best_connector(rt, route, 0)
+    return _Way(country or "", route, connector_id, f"c{connector_id}")
 
 
 def best_connector(rt: Runtime, route: Route, after: int) -> int:
@@ -328,14 +343,9 @@ def _order(
     refused: list[tuple[str, Refusal]],
     now_ms: int,
 ) -> Order:
-    category = submission.category
     priority = submission.priority
     if priority is None:
-        priority = {
-            Category.OTP: Priority.OTP,
-            Category.TRANSACTIONAL: Priority.TRANSACTIONAL,
-            Category.PROMOTIONAL: Priority.BULK,
-        }[category]
+        priority = _PRIORITY[submission.category]
     valid_s = submission.valid_s
     if valid_s is None:
         validity = rt.config.validity
@@ -364,6 +374,7 @@ def _order(
         stored_body=body,
         body_kind=body_kind,
         holds=holds,
+        cost_micros=sum(holds.values()),
         currency=lines[0].currency if lines else "",
         admitted=[],
     )
@@ -455,7 +466,7 @@ def accepted_of(order: Order, left: dict[int, int]) -> Accepted:
         total=len(lines),
         units=sum(line.units for line in lines),
         parts=order.prepared.parts,
-        cost_micros=sum(line.price_micros for line in lines),
+        cost_micros=order.cost_micros,
         currency=order.currency,
         balance_micros=left[lines[0].wallet_id] if lines else 0,
         refused=order.refused,
@@ -495,7 +506,7 @@ def message_row(order: Order, state: str) -> tuple[Any, ...]:
         len(order.lines),
         order.ids[0] if order.ids else 0,
         order.ids[-1] if order.ids else 0,
-        sum(line.price_micros for line in order.lines),
+        order.cost_micros,
         order.currency,
         refused,
         order.now_ms,
@@ -523,7 +534,7 @@ def delivery_row(order: Order, delivery_id: int, line: _Line) -> tuple[Any, ...]
         order.message_id,
         order.caller.account.id,
         line.recipient,
-        line.country,
+        line.way.country,
         "held" if is_held else "scheduled" if order.due_ms else "queued",
         QUIET if is_held else "",
         line.units,
@@ -531,8 +542,8 @@ def delivery_row(order: Order, delivery_id: int, line: _Line) -> tuple[Any, ...]
         line.wallet_id,
         line.charge_on,
         "held",
-        line.route.id,
-        line.connector_id,
+        line.way.route.id,
+        line.way.connector_id,
         0,
         order.prepared.parts,
         "",
@@ -570,34 +581,25 @@ def _rows(
 ) -> None:
     """Rows of deliveries, holds and jobs. Work that its lane has room for is leased to us in this same commit."""
     rt, priority, account_id = order.rt, int(order.priority), order.caller.account.id
-    by_lane: dict[int, int] = {}
-    for line in order.lines:
-        if not line.held_until_ms:
-            by_lane[line.connector_id] = by_lane.get(line.connector_id, 0) + 1
-    leased: set[int] = set()
+    leased: set[str] = set()
     if not order.due_ms:
-        for connector_id, count in by_lane.items():
-            lane = rt.lanes.get(f"c{connector_id}")
+        counts: dict[str, int] = {}
+        for line in order.lines:
+            if not line.held_until_ms:
+                counts[line.way.lane] = counts.get(line.way.lane, 0) + 1
+        for name, count in counts.items():
+            lane = rt.lanes.get(name)
             if lane is not None and lane.admit(priority, account_id, count):
-                leased.add(connector_id)
-                order.admitted.append((lane.name, count))
-    until_ms = order.now_ms + LEASE_MS
+                leased.add(name)
+                order.admitted.append((name, count))
+    due_ms, until_ms = order.due_ms or order.now_ms, order.now_ms + LEASE_MS
     for delivery_id, line in zip(order.ids, order.lines, strict=True):
         deliveries.append(delivery_row(order, delivery_id, line))
-        is_leased = line.connector_id in leased and not line.held_until_ms
-        jobs.append(
-            (
-                delivery_id,
-                "dispatch",
-                f"c{line.connector_id}",
-                priority,
-                account_id,
-                line.held_until_ms or order.due_ms or order.now_ms,
-                until_ms if is_leased else 0,
-                rt.slot if is_leased else 0,
-                1 if is_leased else 0,
-            )
-        )
+        name = line.way.lane
+        if name in leased and not line.held_until_ms:
+            jobs.append((delivery_id, "dispatch", name, priority, account_id, due_ms, until_ms, rt.slot, 1))
+        else:
+            jobs.append((delivery_id, "dispatch", name, priority, account_id, line.held_until_ms or due_ms, 0, 0, 0))
     entries += hold_rows(order)
 
 
@@ -633,12 +635,12 @@ def _outgoing(order: Order, lane: str) -> list[Outgoing]:
             parts=prepared.parts,
             expires_ms=order.expires_ms,
             attempt=0,
-            route_id=line.route.id,
+            route_id=line.way.route.id,
             lane=lane,
             dialect=order.caller.dialect,
         )
         for delivery_id, line in zip(order.ids, order.lines, strict=True)
-        if f"c{line.connector_id}" == lane and not line.held_until_ms
+        if line.way.lane == lane and not line.held_until_ms
     ]
 
 
