@@ -224,10 +224,12 @@ class App:
         if self._notifier is not None:
             await self._notifier.drain()
         await self._cancel("watch", "renew")
-        with contextlib.suppress(StoreAway):
+        try:
             async with rt.store.transaction() as tx:
                 await jobs.free_leases(tx, rt.clock.now_ms(), rt.slot)
                 await processes.leave(tx, rt.slot, self._name)
+        except Exception as error:  # whatever it is, the rest must close
+            log.warning("slot and leases could not be given back; they run out", extra={"why": str(error)})
         await rt.http.close()
         await rt.store.close()
         rt.trace.close()

@@ -10,13 +10,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -25,6 +27,9 @@ from berid.store.hot import HotDriver, HotStore, StoreAway
 
 Tx = AsyncConnection
 """An open transaction, or an open read."""
+
+READ_ONLY = "25006"
+"""PostgreSQL's word for a write in a transaction that may only read. To a writer it means that the server is a standby."""
 
 BUSY_TIMEOUT_MS = 5_000
 """How long an ordinary write waits for another process that holds SQLite's write lock."""
@@ -70,7 +75,7 @@ class Store:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
         """A connection to read by; it sees one moment of the database. Raises `StoreAway` when that cannot be reached."""
-        with _away():
+        with _away(is_read=True):
             async with self._reader.connect() as connection:
                 yield connection
 
@@ -81,16 +86,30 @@ class Store:
 
 
 @contextmanager
-def _away() -> Iterator[None]:
-    """Turn a lost or refused connection, a full disk and a held lock into `StoreAway`; leave wrong SQL as the bug it is."""
+def _away(is_read: bool = False) -> Iterator[None]:
+    """Turn a lost or refused connection, a full disk and a held lock into `StoreAway`; leave wrong SQL, a schema that it does not
+    fit, and a write where only reading was asked for, as the faults they are."""
     try:
         yield
-    except (OSError, OperationalError, InterfaceError) as error:
+    except (OSError, PoolTimeout) as error:
         raise StoreAway(_words(error)) from error
     except DBAPIError as error:
-        if not error.connection_invalidated:
+        means = StoreAway(_words(error)) if error.connection_invalidated else _meaning(error)
+        if not isinstance(means, StoreAway) or (is_read and getattr(error.orig, "sqlstate", "") == READ_ONLY):
             raise
-        raise StoreAway(_words(error)) from error
+        raise means from error
+
+
+def _meaning(error: DBAPIError) -> Exception:
+    """The same answer as the hot path gives to its driver's errors."""
+    if isinstance(error.orig, sqlite3.Error):
+        from berid.store.hot_sqlite import meaning
+
+        return meaning(error.orig)
+    from berid.store.hot_postgres import meaning as meaning_postgres
+
+    cause = error.orig.__cause__ if error.orig is not None else None
+    return meaning_postgres(cause if isinstance(cause, Exception) else error)
 
 
 def _words(error: Exception) -> str:

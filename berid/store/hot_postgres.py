@@ -151,12 +151,12 @@ class PostgresDriver:
         except TROUBLE as error:
             self._cut()
             if not had_one:
-                raise _meaning(error) from None
+                raise meaning(error) from None
             connection = await self.connect()
             try:
                 await connection.execute("BEGIN")
             except TROUBLE as error:
-                raise _meaning(error) from None
+                raise meaning(error) from None
         self._tx = PostgresTx(connection)
         return self._tx
 
@@ -175,7 +175,7 @@ class PostgresDriver:
             answer = await self._tx.connection.execute("COMMIT")
         except TROUBLE as error:
             if isinstance(error, asyncpg.PostgresError) and getattr(error, "severity_en", None) == "ERROR":
-                raise _meaning(error) from None
+                raise meaning(error) from None
             if await self._was_committed(self._tx):
                 return
             raise StoreAway(f"the connection was lost during a commit: {_words(error)}") from None
@@ -561,9 +561,9 @@ class PostgresTx:
         try:
             return await work
         except TROUBLE as error:
-            meaning = _meaning(error)
-            self.is_away = self.is_away or isinstance(meaning, StoreAway)
-            raise meaning from None
+            means = meaning(error)
+            self.is_away = self.is_away or isinstance(means, StoreAway)
+            raise means from None
 
 
 def _last_of_each(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -572,8 +572,9 @@ def _last_of_each(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return [last[identifier] for identifier in sorted(last)]
 
 
-def _meaning(error: Exception) -> Exception:
-    """What an error of the driver or of the server means for the caller."""
+def meaning(error: Exception) -> Exception:
+    """What an error of the driver or of the server means for the caller; the error itself if it is a fault of ours, in SQL or in
+    the schema."""
     state = str(getattr(error, "sqlstate", None) or "")
     if state[:2] == "40" or isinstance(error, asyncpg.LockNotAvailableError | asyncpg.InvalidCachedStatementError):
         return StoreConflict(_words(error))
@@ -583,7 +584,7 @@ def _meaning(error: Exception) -> Exception:
         return RowRefused("a value does not fit its column")
     if not state or state[:2] in ("08", "53", "57", "58", "XX") or state in ("25006", "25P03", "25P04"):
         return StoreAway(_words(error))
-    return error  # a fault of ours, in SQL
+    return error
 
 
 def _words(error: Exception) -> str:

@@ -65,8 +65,8 @@ class SqliteDriver:
                 "temp_store=MEMORY",
             ):
                 self._connection.execute(f"PRAGMA {pragma}")
-        except sqlite3.OperationalError as error:
-            raise StoreAway(str(error)) from error
+        except sqlite3.Error as error:
+            raise meaning(error) from error
         self._thread = ThreadPoolExecutor(1, "sqlite-commit")
         self._fold_thread = ThreadPoolExecutor(1, "sqlite-fold")
         self._folded = 0
@@ -85,8 +85,8 @@ class SqliteDriver:
                 self._changes = self._connection.total_changes
                 return self._tx
             except sqlite3.OperationalError as error:
-                if "locked" not in str(error) and "busy" not in str(error):
-                    raise StoreAway(str(error)) from error
+                if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    raise meaning(error) from error
                 await asyncio.sleep(LOCK_WAIT_S)
         raise StoreAway("the database file is locked by another process")
 
@@ -137,17 +137,33 @@ def _checkpoint(connection: sqlite3.Connection) -> bool:
     return True
 
 
+def meaning(error: sqlite3.Error) -> Exception:
+    """What an error of SQLite means for the caller; the error itself if it is a fault of ours, in SQL or in the schema.
+
+    A full disk, a held lock, a file that cannot be read or written are an absence, each with a code of its own.
+    `SQLITE_ERROR` is what is left: no such table or column, a wrong statement.
+    """
+    if isinstance(error, sqlite3.IntegrityError):
+        return RowRefused(str(error))
+    if isinstance(error, sqlite3.OperationalError) and _code(error) != sqlite3.SQLITE_ERROR:
+        return StoreAway(str(error))
+    return error
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code; an error that the driver made up itself has none."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
 def _away(method: Any) -> Any:
-    """Turn "disk is full" and its kin into `StoreAway`, and a row that cannot be into `RowRefused`."""
+    """Give an error of SQLite its meaning."""
 
     @functools.wraps(method)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             return await method(*args, **kwargs)
-        except sqlite3.OperationalError as error:
-            raise StoreAway(str(error)) from error
-        except sqlite3.IntegrityError as error:
-            raise RowRefused(str(error)) from error
+        except sqlite3.Error as error:
+            raise meaning(error) from error
 
     return guarded
 

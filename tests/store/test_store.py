@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import func, insert, select, text
@@ -186,3 +187,87 @@ async def test_database_that_went_away_is_away_to_ordinary_readers_and_writers()
             await store.close()
         finally:
             server.stop()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("state", "is_away"),
+    [
+        ("08006", True),  # the connection broke
+        ("40P01", True),  # ended in favour of another, as a deadlock is
+        ("53100", True),  # its disk is full
+        ("53300", True),  # too many connections
+        ("55P03", True),  # another process holds the row
+        ("57014", True),  # somebody cancelled it
+        ("58030", True),  # its disk fails
+        ("22003", False),
+        ("23505", False),
+        ("42P01", False),  # no such table
+        ("42703", False),  # no such column
+    ],
+)
+async def test_what_the_server_says_tells_an_absence_from_a_fault_of_ours(
+    postgres_url: str, state: str, is_away: bool
+) -> None:
+    store = await open_store(postgres_url, SystemClock())
+    trouble = text(f"DO $$ BEGIN RAISE EXCEPTION 'trouble' USING ERRCODE = '{state}'; END $$")
+    try:
+        for open_one in (store.read, store.transaction):
+            with pytest.raises((StoreAway, DBAPIError)) as caught:
+                async with open_one() as tx:
+                    await tx.execute(trouble)
+            assert isinstance(caught.value, StoreAway) is is_away
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    "pragma",
+    [
+        pytest.param("max_page_count = 1", id="full"),
+        pytest.param("query_only = 1", id="read-only"),
+    ],
+)
+async def test_sqlite_that_takes_no_more_is_away(tmp_path: Path, pragma: str) -> None:
+    url = f"sqlite:///{tmp_path}/berid.db"
+    await make_tables(url)
+    store = await open_store(url, SystemClock())
+    async with store.transaction() as tx:
+        await tx.execute(text(f"PRAGMA {pragma}"))
+    with pytest.raises(StoreAway):
+        async with store.transaction() as tx:
+            await tx.execute(insert(tables.meta).values(key="a", value="x" * 1_000_000))
+    await store.close()
+
+
+@pytest.mark.postgres
+async def test_standby_is_away_to_writers(postgres_url: str) -> None:
+    await make_tables(postgres_url)
+    store = await open_store(postgres_url, SystemClock())
+    await ask(
+        postgres_url, f'ALTER DATABASE "{urlsplit(postgres_url).path[1:]}" SET default_transaction_read_only = on'
+    )
+    with pytest.raises(StoreAway):
+        async with store.transaction() as tx:
+            await tx.execute(insert(tables.meta).values(key="a"))
+    await store.close()
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE event", "ALTER TABLE event DROP COLUMN detail"])
+async def test_schema_that_does_not_fit_is_a_fault_and_not_an_absence(
+    empty_store_url: str, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await make_tables(empty_store_url)
+    store = await open_store(empty_store_url, SystemClock())
+    await ask(empty_store_url, change)
+    for open_one in (store.read, store.transaction):
+        with pytest.raises(DBAPIError):
+            async with open_one() as tx:
+                await tx.execute(select(tables.event))
+    with pytest.raises(Exception, match=r"event|detail") as caught:
+        await store.hot.do(WRITE, [1])
+    assert not isinstance(caught.value, StoreAway)
+    assert "verb write failed" in caplog.text
+    async with store.transaction() as tx:
+        await tx.execute(insert(tables.meta).values(key="a"))
+    await store.close()
