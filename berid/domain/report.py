@@ -23,6 +23,12 @@ EVENT_OF_STATE: dict[State, str] = {
 INBOUND_EVENT = "message.received"
 """A person wrote to one of the account's numbers."""
 
+VERIFIED_EVENT = "otp.verified"
+"""A person has typed the right code, at whatever door. Told to endpoints of VERIFIED_KINDS, whatever else they ask for."""
+
+VERIFIED_KINDS = frozenset({"turkeysms"})
+"""The kinds of endpoint whose contract has that event."""
+
 DEFAULT_EVENTS = frozenset(
     {
         "message.delivered",
@@ -62,10 +68,10 @@ class Endpoint:
         """The lane of its jobs."""
         return f"h{self.host}"
 
-    def wants(self, application_id: int, mode_event: str) -> bool:
+    def hears(self, application_id: int) -> bool:
+        """Whether this endpoint is told of an application at all."""
+        return self.state == "on" and (not self.application_id or self.application_id == application_id)
+
+    def wants(self, application_id: int, event: str) -> bool:
         """Whether this endpoint is told of an event of an application."""
-        return (
-            self.state == "on"
-            and (not self.application_id or self.application_id == application_id)
-            and mode_event in self.events
-        )
+        return event in self.events and self.hears(application_id)

@@ -8,17 +8,27 @@ processes and against any number of guesses at once.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
+
+from berid.base.ids import show
 from berid.base.phone import country_of
 from berid.domain.account import Caller, Scope
-from berid.domain.errors import RefusalKind, Refused, refused
+from berid.domain.errors import Refusal, RefusalKind, Refused, refused
 from berid.domain.message import Accepted, Category, Content, Submission
 from berid.domain.otp import CHECKS_MAX, DIGITS, SENDS_MAX, WINDOW_MS, Check, Verdict, new_code, wording
-from berid.flow.accept import accept
+from berid.domain.report import VERIFIED_EVENT, VERIFIED_KINDS
+from berid.flow.accept import accept, explain
 from berid.flow.ports import Runtime
+from berid.store import Tx, callbacks
 from berid.store import otp as codes
 from berid.store.hot import StoreAway
+
+PLACEHOLDER = "{code}"
+"""Where the code stands in a caller's own wording, unless his dialect has another word for it."""
 
 PREFIX_DIGITS = 7
 """Numbers that share this many first digits are taken for one block: fraud walks through a block number by number."""
@@ -47,65 +57,75 @@ async def send_code(
     digits: int = 6,
     sender: str = "",
     text: str = "",
+    placeholders: Sequence[str] = (PLACEHOLDER,),
     policy: str = "auto",
     billing: str = "",
     scope: Scope = Scope.SEND,
+    faults: Sequence[Refusal] = (),
     options: dict[str, str] | None = None,
 ) -> SentCode:
-    """Make a code and send it to `number` (international digits).
+    """Make a code and send it to `number` (international digits; "" stands for what could not be read as one).
 
-    `text` is the caller's own wording with `{code}` in it; without it the text of `language`. Without `sender` the
-    platform's own is used, and needs no approval. A code sent before to this number for this `purpose` stops working.
+    `text` is the caller's own wording, in which each of `placeholders` stands for the code; without it the text of
+    `language`. Without `sender` the platform's own is used, and needs no approval. A code sent before to this number
+    for this `purpose` stops working. `faults` are what the dialect has found wrong itself: then nothing is sent.
 
-    Raises `Refused`: OTP_LIMIT with the time to wait, CONTENT_INVALID without a place for the code, and all that
-    `accept` refuses.
-    Then nothing is kept. Raises `StoreAway`.
+    Raises `Refused`, with everything that can be seen: OTP_LIMIT with the time to wait, CONTENT_INVALID without a
+    place for the code, `faults`, and all that `accept` refuses. Then nothing is kept. Raises `StoreAway`.
     """
     if digits not in DIGITS:
         raise refused(RefusalKind.MALFORMED, f"a code has {DIGITS[0]} to {DIGITS[-1]} digits", "digits")
-    if text and "{code}" not in text:
-        raise refused(RefusalKind.CONTENT_INVALID, "the text has no place for the code", "text")
-    now_ms = rt.clock.now_ms()
-    _check_blocks(rt, caller, number)
     code = new_code(digits)
-    identifier = rt.ids.next()
-    expires_ms = now_ms + rt.config.validity.otp_s * 1000
-    application = caller.application
-    async with rt.store.transaction() as tx:
-        await codes.lock_number(tx, application.id, number, purpose)
-        seen = await codes.recent(tx, application.id, number, purpose, now_ms - WINDOW_MS)
-        if seen.sends >= SENDS_MAX or seen.checks_used >= CHECKS_MAX:
-            wait_s = max(1.0, (seen.oldest_ms + WINDOW_MS - now_ms) / 1000)
-            raise refused(RefusalKind.OTP_LIMIT, "too many codes for this number", "to", retry_after_s=wait_s)
-        await codes.add(
-            tx,
-            {
-                "id": identifier,
-                "account_id": caller.account.id,
-                "application_id": application.id,
-                "mode": caller.mode,
-                "recipient": number,
-                "country": country_of(number) or "",
-                "purpose": purpose,
-                "digest": _digest(rt, identifier, number, purpose, code),
-                "state": "open",
-                "checks_left": CHECKS_MAX - seen.checks_used,
-                "checks_used": 0,
-                "created_ms": now_ms,
-                "expires_ms": expires_ms,
-            },
-        )
-    body = text.replace("{code}", code) if text else wording(language, caller.account.name, code)
+    body = _fill(text, placeholders, code) if text else wording(language, caller.account.name, code)
+    if body == text:
+        faults = [*faults, Refusal(RefusalKind.CONTENT_INVALID, "the text has no place for the code", "text")]
     submission = Submission(
         channel="sms",
         sender=sender or rt.config.dispatch.otp_sender,
-        recipients=[number],
+        recipients=[number] if number else [],
         content=Content(body, policy, is_secret=True),
         category=Category.OTP,
+        rejected=[] if number else [number],
         needs_sender=bool(sender),
         billing=billing,
+        faults=faults,
         options=options or {},
     )
+    if faults or not number:
+        raise Refused(*await explain(rt, caller, submission, scope))
+    now_ms = rt.clock.now_ms()
+    identifier = rt.ids.next()
+    expires_ms = now_ms + rt.config.validity.otp_s * 1000
+    application = caller.application
+    try:
+        _check_blocks(rt, caller, number)
+        async with rt.store.transaction() as tx:
+            await codes.lock_number(tx, application.id, number, purpose)
+            seen = await codes.recent(tx, application.id, number, purpose, now_ms - WINDOW_MS)
+            if seen.sends >= SENDS_MAX or seen.checks_used >= CHECKS_MAX:
+                wait_s = max(1.0, (seen.oldest_ms + WINDOW_MS - now_ms) / 1000)
+                raise refused(RefusalKind.OTP_LIMIT, "too many codes for this number", "to", retry_after_s=wait_s)
+            await codes.add(
+                tx,
+                {
+                    "id": identifier,
+                    "account_id": caller.account.id,
+                    "application_id": application.id,
+                    "mode": caller.mode,
+                    "recipient": number,
+                    "country": country_of(number) or "",
+                    "purpose": purpose,
+                    "digest": _digest(rt, identifier, number, purpose, code),
+                    "state": "open",
+                    "checks_left": CHECKS_MAX - seen.checks_used,
+                    "checks_used": 0,
+                    "created_ms": now_ms,
+                    "expires_ms": expires_ms,
+                },
+            )
+    except Refused as limited:
+        # Waiting does not help against what else may be wrong, and some dialects tell that first.
+        raise Refused(*limited.refusals, *await explain(rt, caller, submission, scope)) from None
     try:
         accepted = await accept(rt, caller, submission, scope)
     except (Refused, StoreAway):
@@ -113,15 +133,23 @@ async def send_code(
             await codes.unsent(tx, application.id, identifier)
         raise
     async with rt.store.transaction() as tx:
-        await codes.sent(tx, application.id, identifier, accepted.message_id, accepted.deliveries[0].id)
+        await codes.lock_number(tx, application.id, number, purpose)
+        sent_in = accepted.message_id, accepted.deliveries[0].id
+        await codes.sent(tx, application.id, number, purpose, identifier, *sent_in)
     return SentCode(identifier, code, accepted, expires_ms)
+
+
+def _fill(text: str, placeholders: Sequence[str], code: str) -> str:
+    for placeholder in placeholders:
+        text = text.replace(placeholder, code)
+    return text
 
 
 async def check_code(
     rt: Runtime, caller: Caller, code: str, *, otp_id: int | None = None, number: str = "", purpose: str = ""
 ) -> Check:
     """Judge a guess, by the code's id or by number and purpose. Each call uses up one check before the code is
-    looked at.
+    looked at. A right one is told, in the same transaction, to endpoints whose contract has an event for it.
 
     The right code is verified once: of any number of equal guesses at the same time one hears VERIFIED.
     """
@@ -144,7 +172,29 @@ async def check_code(
             verdict = Verdict.WRONG if spent.checks_left else Verdict.EXHAUSTED
             return Check(verdict, spent.checks_left, row.id)
         await codes.verify(tx, application_id, row.id, now_ms)
+        await _tell_verified(tx, rt, row, now_ms)
     return Check(Verdict.VERIFIED, spent.checks_left, row.id)
+
+
+async def _tell_verified(tx: Tx, rt: Runtime, row: Any, now_ms: int) -> None:
+    """Write the event for every endpoint whose contract has it. The notifier finds it within a quarter of a second."""
+    payload = msgspec.json.encode(
+        {
+            "type": VERIFIED_EVENT,
+            "delivery_id": show("dlv", row.delivery_id),
+            "message_id": show("msg", row.message_id),
+            "otp_id": show("otp", row.id),
+            "state": "verified",
+            "to": row.recipient,
+            "mode": row.mode,
+        }
+    ).decode()
+    for endpoint in rt.directory.endpoints.get(row.account_id, ()):
+        if endpoint.kind in VERIFIED_KINDS and endpoint.hears(row.application_id):
+            callback_id = rt.ids.next()
+            told = (row.account_id, callback_id, endpoint.id, VERIFIED_EVENT, payload, now_ms, row.delivery_id)
+            await callbacks.add_callback(tx, *told)
+            await callbacks.tell_again(tx, row.account_id, endpoint.lane, [callback_id], now_ms)
 
 
 def _why_not(state: str, checks_left: int) -> Verdict:

@@ -207,14 +207,22 @@ async def tell_again(tx: Tx, account_id: int, lane: str, callback_ids: Sequence[
 
 
 async def add_callback(
-    tx: Tx, account_id: int, callback_id: int, endpoint_id: int, event: str, payload: str, now_ms: int
+    tx: Tx,
+    account_id: int,
+    callback_id: int,
+    endpoint_id: int,
+    event: str,
+    payload: str,
+    now_ms: int,
+    delivery_id: int = 0,
 ) -> None:
-    """Write an event that is about no delivery."""
+    """Write an event; `delivery_id` 0 if it is about none."""
     await tx.execute(
         insert(callback).values(
             id=callback_id,
             account_id=account_id,
             endpoint_id=endpoint_id,
+            delivery_id=delivery_id,
             event=event,
             payload=payload,
             created_ms=now_ms,

@@ -48,17 +48,7 @@ async def recent(tx: Tx, application_id: int, number: str, purpose: str, since_m
 
 
 async def add(tx: Tx, row: dict[str, Any]) -> None:
-    """Store a new code; open codes of the same number and purpose are replaced by it."""
-    await tx.execute(
-        update(otp)
-        .where(
-            otp.c.application_id == row["application_id"],
-            otp.c.recipient == row["recipient"],
-            otp.c.purpose == row["purpose"],
-            otp.c.state == "open",
-        )
-        .values(state="replaced")
-    )
+    """Store a new code, which counts from now on."""
     await tx.execute(otp.insert().values(**row))
 
 
@@ -69,12 +59,28 @@ async def unsent(tx: Tx, application_id: int, identifier: int) -> None:
     )
 
 
-async def sent(tx: Tx, application_id: int, identifier: int, message_id: int, delivery_id: int) -> None:
-    """Remember which message carries a code."""
+async def sent(
+    tx: Tx, application_id: int, number: str, purpose: str, identifier: int, message_id: int, delivery_id: int
+) -> None:
+    """Remember which message carries a code; earlier open ones of the same number and purpose are replaced by it.
+
+    To be called under `lock_number`: two that replace the same codes would wait for one another.
+    """
     await tx.execute(
         update(otp)
         .where(otp.c.id == identifier, otp.c.application_id == application_id)
         .values(message_id=message_id, delivery_id=delivery_id)
+    )
+    await tx.execute(
+        update(otp)
+        .where(
+            otp.c.application_id == application_id,
+            otp.c.recipient == number,
+            otp.c.purpose == purpose,
+            otp.c.state == "open",
+            otp.c.id < identifier,
+        )
+        .values(state="replaced")
     )
 
 

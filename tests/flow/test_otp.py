@@ -72,6 +72,20 @@ async def test_a_new_code_brings_no_new_guesses(rt: Runtime, caller: Caller) -> 
     assert (await check_code(rt, caller, first.code, otp_id=first.id)).verdict is not Verdict.VERIFIED
 
 
+async def test_a_code_that_could_not_be_sent_leaves_the_one_before_it_good(rt: Runtime, caller: Caller) -> None:
+    first = await send_code(rt, caller, NUMBER)
+    with pytest.raises(Refused):
+        await send_code(rt, caller, NUMBER, sender="Nobody")
+    assert (await check_code(rt, caller, first.code, number=NUMBER)).verdict is Verdict.VERIFIED
+
+
+async def test_a_new_code_ends_the_one_before_it(rt: Runtime, caller: Caller) -> None:
+    first = await send_code(rt, caller, NUMBER)
+    second = await send_code(rt, caller, NUMBER)
+    assert (await check_code(rt, caller, first.code, otp_id=first.id)).verdict is Verdict.EXPIRED
+    assert (await check_code(rt, caller, second.code, otp_id=second.id)).verdict is Verdict.VERIFIED
+
+
 async def test_a_thousand_guesses_at_once_get_five_answers(rt: Runtime, caller: Caller) -> None:
     sent = await send_code(rt, caller, NUMBER)
     guesses = [wrong(sent.code)] * 1000

@@ -25,12 +25,12 @@ class Door:
 
     path: str
     work: Work
-    group: Group
+    right: answers.Right
     about: str
     parameters: tuple[str, ...]
     is_bulk: bool = False
 
-    def routes(self, rt: Runtime) -> list[Route]:
+    def routes(self, rt: Runtime, group: Group) -> list[Route]:
         """The route that reads, works and answers; and HEAD, which must change nothing, so it does not stand for GET."""
         work, limit = self.work, rt.config.http.bulk_body_limit_bytes if self.is_bulk else None
 
@@ -39,8 +39,8 @@ class Door:
 
         path = PREFIX + self.path
         return [
-            Route(("POST", "GET"), path, handle, self.group, limit),
-            Route(("HEAD",), path, _refuse_head, self.group),
+            Route(("POST", "GET"), path, handle, group, limit),
+            Route(("HEAD",), path, _refuse_head, group),
         ]
 
     def described(self) -> openapi.Described:
@@ -49,22 +49,22 @@ class Door:
 
 
 DOORS = (
-    Door("/authenticate/login", asking.login, answers.LOGIN, "Whose key this is.", ()),
-    Door("/gonder/add-content", sending.send, answers.SENDING, "Send to one number.", openapi.SENDING, is_bulk=True),
-    Door("/get/get.php", sending.send_by_get, answers.SENDING, "Send to one number.", openapi.SENDING_BY_GET),
-    Door("/otp/otp_get.php", otp.send, answers.SENDING, "Send a code in our words.", openapi.CODE),
-    Door("/otp_post/add-content", otp.send, answers.SENDING, "Send a code in our words.", openapi.CODE),
+    Door("/authenticate/login", asking.login, "login", "Whose key this is.", ()),
+    Door("/gonder/add-content", sending.send, "sending", "Send to one number.", openapi.SENDING, is_bulk=True),
+    Door("/get/get.php", sending.send_by_get, "sending", "Send to one number.", openapi.SENDING_BY_GET),
+    Door("/otp/otp_get.php", otp.send, "sending", "Send a code in our words.", openapi.CODE),
+    Door("/otp_post/add-content", otp.send, "sending", "Send a code in our words.", openapi.CODE),
     Door(
         "/otp_post_detailed/add-content",
         otp.send_detailed,
-        answers.SENDING,
+        "sending",
         "Send a code in your words.",
         openapi.DETAILED_CODE,
     ),
     Door(
         "/gonder_coklu_gsm/add-content",
         sending.send_multi,
-        answers.SENDING,
+        "sending",
         "Send to several numbers.",
         openapi.SENDING,
         is_bulk=True,
@@ -72,7 +72,7 @@ DOORS = (
     Door(
         "/gruba-gonder/post/tek-metin-gonderimi",
         sending.send_group,
-        answers.SENDING,
+        "sending",
         "Send to a group of up to 100,000 numbers.",
         openapi.SENDING,
         is_bulk=True,
@@ -80,14 +80,14 @@ DOORS = (
     Door(
         "/rapor/temel",
         asking.report,
-        answers.STATUS,
+        "status",
         "What became of a message to many numbers, counted.",
         ("raporid",),
     ),
-    Door("/rapor/get/{id}", asking.report, answers.STATUS, "What became of a message to many numbers, counted.", ()),
-    Door("/sms-durumu/sms_durumu.php", asking.status, answers.STATUS, "What became of a message.", ("sms_id",)),
-    Door("/bakiye_sorgulama/add-content", asking.balance, answers.BALANCE, "What is left.", ()),
-    Door("/senderid_sorgulama/add-content", asking.senders, answers.BALANCE, "The sender names.", ()),
+    Door("/rapor/get/{id}", asking.report, "status", "What became of a message to many numbers, counted.", ()),
+    Door("/sms-durumu/sms_durumu.php", asking.status, "status", "What became of a message.", ("sms_id",)),
+    Door("/bakiye_sorgulama/add-content", asking.balance, "balance", "What is left.", ()),
+    Door("/senderid_sorgulama/add-content", asking.senders, "balance", "The sender names.", ()),
 )
 """V3. `/user_login/login.php`, which takes a password in the address, is left out."""
 
@@ -106,7 +106,8 @@ class TurkeySms:
         async def describe(_: Request) -> Response:
             return Response(200, described)
 
-        doors = [route for door in DOORS for route in door.routes(rt)]
+        groups = answers.v3_groups(rt.config.dialects.turkeysms_hides_errors)
+        doors = [route for door in DOORS for route in door.routes(rt, groups[door.right])]
         return [*doors, *v4.routes(rt, newer), Route(("GET",), openapi.PATH, describe, v4.GROUP)]
 
     def render(self, rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) -> tuple[bytes, dict[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -37,10 +37,13 @@ def show(request: Request, body: Body, headers: Headers = ()) -> Response:
 
 
 def show_success(request: Request, body: Body) -> Response:
-    """As `show`, but empty if the caller has asked for no report: `report` 0 (its documentation) or 2 (its samples)."""
-    if str(request.seen.get("report", "")).strip() in ("0", "2"):
-        return Response(200, b"", TEXT)
-    return show(request, body)
+    """As `show`, but empty if the caller has asked for no report."""
+    return Response(200, b"", TEXT) if _wants_nothing(request) else show(request, body)
+
+
+def _wants_nothing(request: Request) -> bool:
+    """Whether `report` is off: 0 (the provider's documentation) or 2 (its samples)."""
+    return str(request.seen.get("report", "")).strip() in ("0", "2")
 
 
 def show_json(body: Body, status: int = 200, headers: Headers = ()) -> Response:
@@ -82,14 +85,30 @@ def _reason(refusals: Sequence[Refusal], permission: str) -> tuple[Refusal, code
 # ── V3 ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def v3_group(name: str, permission: Callable[[Request], str]) -> Group:
-    """Paths of V3 on which a missing right is told by the same code; `permission` gives it."""
+Right = Literal["sending", "status", "balance", "login"]
+"""What a path of V3 is for: a key that may not do it hears of it by a code of its own."""
 
-    def refuse(request: Request, refusals: Sequence[Refusal]) -> Response:
-        refusal, _, body = _reason(refusals, permission(request))
-        return show(request, body, _marks(refusal))
+_PERMISSIONS: dict[Right, Callable[[Request], str]] = {
+    "sending": lambda request: "TS-1061" if request.method == "POST" else "TS-1062",
+    "status": lambda _: "TS-1063",
+    "balance": lambda _: "TS-1065",
+    "login": lambda _: "TS-1031",
+}
 
-    return Group(name, ("/api/v3",), refuse, fail_v3)
+
+def v3_groups(hides_errors: bool) -> dict[Right, Group]:
+    """The groups of V3's paths. With `hides_errors` who wants no report hears nothing of what is wrong either."""
+
+    def group(right: Right) -> Group:
+        def refuse(request: Request, refusals: Sequence[Refusal]) -> Response:
+            refusal, _, body = _reason(refusals, _PERMISSIONS[right](request))
+            if hides_errors and _wants_nothing(request):
+                return Response(200, b"", TEXT, _marks(refusal))
+            return show(request, body, _marks(refusal))
+
+        return Group(f"turkeysms {right}", ("/api/v3",), refuse, fail_v3)
+
+    return {right: group(right) for right in _PERMISSIONS}
 
 
 def fail_v3(request: Request, status: int) -> Response:
@@ -100,16 +119,6 @@ def fail_v3(request: Request, status: int) -> Response:
     response = show(request, _no(code))
     response.status = status if status in (404, 405) else 200
     return response
-
-
-def _by_method(request: Request) -> str:
-    return "TS-1061" if request.method == "POST" else "TS-1062"
-
-
-SENDING = v3_group("turkeysms sending", _by_method)
-STATUS = v3_group("turkeysms status", lambda _: "TS-1063")
-BALANCE = v3_group("turkeysms balance", lambda _: "TS-1065")
-LOGIN = v3_group("turkeysms login", lambda _: "TS-1031")
 
 
 # ── V4 ────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,6 +19,7 @@ from berid.dialects.turkeysms.sending import INVALID_OPTION
 from berid.domain.account import Caller, Scope, SenderName, SenderState
 from berid.domain.errors import RefusalKind, refused
 from berid.domain.message import State
+from berid.flow.cancel import RESEND_OPTION
 from berid.flow.ports import Runtime
 from berid.store import Tx, ledger, messages
 from berid.store.messages import MessageRecord
@@ -153,7 +154,8 @@ async def report(call: Call) -> Body:
             owner = _known(found[1] if found else None)
         summary = await _summary(tx, account_id, owner)
     turned_away = len(_decode_refused(owner.refused)) if owner.refused else 0
-    invalid = _decode_options(owner.options).get(INVALID_OPTION, "0") if owner.options else "0"
+    options = _decode_options(owner.options) if owner.options else {}
+    invalid = "0" if RESEND_OPTION in options else options.get(INVALID_OPTION, "0")
     return {
         "result": True,
         "numbers_received": summary.by_code[codes.SENT],

@@ -9,8 +9,8 @@ from berid.dialects import caller_of
 from berid.dialects.turkeysms.answers import Body
 from berid.dialects.turkeysms.reading import Fields, text_of
 from berid.dialects.web import Request
-from berid.domain.account import Caller, Scope, check_caller, check_sender
-from berid.domain.errors import Refusal, RefusalKind, Refused
+from berid.domain.account import Caller, Scope, check_caller
+from berid.domain.errors import Refused
 from berid.flow.ports import Runtime
 
 NAME = "turkeysms"
@@ -54,11 +54,3 @@ class Call:
 
 Work = Callable[[Call], Awaitable[Body]]
 """What a path does. Raises `Refused`."""
-
-
-def sender_fault(rt: Runtime, caller: Caller, sender: str, category: str) -> Refusal | None:
-    """What is wrong with a sender name, where `accept` cannot be asked because other parameters are unusable."""
-    if not sender:
-        return Refusal(RefusalKind.SENDER_MISSING, "no sender was given", "title")
-    names = rt.directory.senders.get((caller.account.id, CHANNEL, sender), ())
-    return check_sender(names, None, category, rt.clock.now_ms())[1]

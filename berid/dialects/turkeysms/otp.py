@@ -7,22 +7,15 @@ application forbid that (`returns_code` off), `otp_code` is left out of the answ
 
 from __future__ import annotations
 
-import logging
-
-from berid.dialects.turkeysms import codes, webhook
+from berid.dialects.turkeysms import codes
 from berid.dialects.turkeysms.answers import Body
-from berid.dialects.turkeysms.calls import CHANNEL, Call, sender_fault
+from berid.dialects.turkeysms.calls import Call
 from berid.dialects.turkeysms.reading import LANG, MOBILE, SMS_TEXT, choice_of, items_of, numbers_of, text_of
-from berid.dialects.turkeysms.sending import BILLING, DEFAULT_LANGUAGE, LANGUAGES, POLICIES, country_word
-from berid.domain.account import Caller, Scope, check_caller
-from berid.domain.errors import Refusal, RefusalKind, Refused, refused
-from berid.domain.message import Category
+from berid.dialects.turkeysms.sending import DEFAULT_LANGUAGE, LANGUAGES, POLICIES, billing_of, country_word
+from berid.domain.account import Caller, Scope
+from berid.domain.errors import Refusal, RefusalKind, refused
 from berid.domain.otp import Verdict
 from berid.flow.otp import SentCode, check_code, send_code
-from berid.store import otp as stored
-from berid.store.hot import StoreAway
-
-log = logging.getLogger("berid.turkeysms")
 
 DIGITS = (4, 5, 6)
 DEFAULT_DIGITS_V3 = 4
@@ -64,26 +57,21 @@ async def verify(call: Call) -> Body:
     guess = text_of(fields, "otp_code", "code").strip()
     items = items_of(fields, *MOBILE)
     caller = call.permitted(Scope.SEND_POST)
-    number = await _number(items, [])
+    number = await _number(items)
+    if not number:
+        kind = RefusalKind.RECIPIENT_INVALID if items else RefusalKind.RECIPIENT_MISSING
+        raise refused(kind, "give one number", "mobile")
     if not guess:
         raise refused(RefusalKind.MALFORMED, "otp_code was not given", "otp_code")
     judged = await check_code(call.rt, caller, guess, number=number)
     if judged.verdict is not Verdict.VERIFIED:
         message = _VERDICTS[judged.verdict]
         return {"result": False, "result_code": codes.INCORRECT, "result_message": message, "verified": False}
-    try:
-        async with call.rt.store.read() as tx:
-            row = await stored.find(tx, caller.application.id, judged.id)
-        if row is not None:
-            await webhook.tell_verified(call.rt, caller, judged.id, row.delivery_id, row.message_id, number)
-    except StoreAway:
-        # The code is used up, so the caller must hear that it was right; only the webhook is lost.
-        log.warning("a verified code is not told", extra={"request_id": call.request.id})
     return {"result": True, "result_code": codes.QUERY_DONE, "result_message": codes.SUCCESS, "verified": True}
 
 
 async def _send(call: Call, *, is_detailed: bool) -> Body:
-    rt, fields = call.rt, call.fields
+    fields = call.fields
     default_digits = DEFAULT_DIGITS_V4 if call.is_v4 else DEFAULT_DIGITS_V3
     title = text_of(fields, "title").strip() if is_detailed else ""
     text = text_of(fields, *SMS_TEXT) if is_detailed else ""
@@ -91,45 +79,35 @@ async def _send(call: Call, *, is_detailed: bool) -> Body:
     language = choice_of(fields, (0, 1, 2), DEFAULT_LANGUAGE, *LANG[::-1])
     digits = choice_of(fields, DIGITS, default_digits, "digits")
     caller = call.caller()
-    # `send_code` needs a number and a wording, so what else forbids the call is looked for before it.
-    service = "otp" if "otp" in caller.application.services else CHANNEL
-    faults = check_caller(caller, call.sending, service)
-    if is_detailed:
-        fault = sender_fault(rt, caller, title, Category.OTP.value)
-        faults += [fault] if fault is not None else []
-        if not text:
-            faults.append(Refusal(RefusalKind.CONTENT_MISSING, "no text was given", "text"))
-        elif not any(placeholder in text for placeholder in PLACEHOLDERS):
-            faults.append(Refusal(RefusalKind.CONTENT_INVALID, f"the text has no {PLACEHOLDERS[0]}", "text"))
-    number = await _number(items, faults)
-    for placeholder in PLACEHOLDERS:
-        text = text.replace(placeholder, "{code}")
+    faults: list[Refusal] = []
+    if not items:
+        faults.append(Refusal(RefusalKind.RECIPIENT_MISSING, "no number was given", "mobile"))
+    if is_detailed and not title:
+        faults.append(Refusal(RefusalKind.SENDER_MISSING, "no sender was given", "title"))
+    if is_detailed and not text:
+        faults.append(Refusal(RefusalKind.CONTENT_MISSING, "no text was given", "text"))
     sent = await send_code(
-        rt,
+        call.rt,
         caller,
-        number,
+        await _number(items),
         language=_WORDINGS[language],
         digits=digits,
         sender=title,
         text=text.replace(NEW_LINE, "\n"),
+        placeholders=PLACEHOLDERS,
         policy=POLICIES[language],
-        billing=BILLING,
+        billing=billing_of(call.rt),
         scope=call.sending,
+        faults=faults,
     )
     call.request.message_id = sent.accepted.message_id
     return _body(caller, sent, language)
 
 
-async def _number(items: list[object], faults: list[Refusal]) -> str:
-    """The one recipient. Raises `Refused` with `faults`, and with what is wrong with it."""
+async def _number(items: list[object]) -> str:
+    """The one recipient, "" for none, and for more or less than one."""
     usable, _ = await numbers_of(items)
-    if not items:
-        faults.append(Refusal(RefusalKind.RECIPIENT_MISSING, "no number was given", "mobile"))
-    elif len(usable) != 1 or len(items) != 1:
-        faults.append(Refusal(RefusalKind.RECIPIENT_INVALID, "give one number", "mobile"))
-    if faults:
-        raise Refused(*faults)
-    return usable[0]
+    return usable[0] if len(usable) == 1 and len(items) == 1 else ""
 
 
 def _body(caller: Caller, sent: SentCode, language: int) -> Body:

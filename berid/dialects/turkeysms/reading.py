@@ -131,14 +131,14 @@ def _digits(item: Any) -> str:
     return str(item)
 
 
-def due_of(fields: Fields, zone: ZoneInfo) -> tuple[int | None, Refusal | None]:
+def due_of(fields: Fields, zone: ZoneInfo) -> tuple[int | None, list[Refusal]]:
     """When the message shall go, in milliseconds; None for now. With it, what is wrong with the planned date or time.
 
     `scheduled_sms` 1, `scheduled_date` YYYY-MM-DD, `scheduled_time` HH:MM, in `zone`. A date without the switch is
     a plan as well: better kept or refused than sent at once. Raises `Refused` with MALFORMED for another switch.
     """
     if "scheduled_sms" not in fields and "scheduled_date" not in fields and "scheduled_time" not in fields:
-        return None, None
+        return None, []
     written: list[str] = []
     for name, kind in (
         ("scheduled_date", RefusalKind.SCHEDULE_DATE_INVALID),
@@ -147,21 +147,17 @@ def due_of(fields: Fields, zone: ZoneInfo) -> tuple[int | None, Refusal | None]:
         try:
             written.append(text_of(fields, name).strip())
         except Refused:
-            return LONG_PAST, Refusal(kind, f"{name} must be text", name)
+            return None, [Refusal(kind, f"{name} must be text", name)]
     if not choice_of(fields, (0, 1), int(any(written)), "scheduled_sms"):
-        return None, None
+        return None, []
     try:
         day = date.fromisoformat(written[0] if _is_date(written[0]) else "")
     except ValueError:
-        return LONG_PAST, Refusal(
-            RefusalKind.SCHEDULE_DATE_INVALID, "write scheduled_date as YYYY-MM-DD", "scheduled_date"
-        )
+        how = "write scheduled_date as YYYY-MM-DD"
+        return None, [Refusal(RefusalKind.SCHEDULE_DATE_INVALID, how, "scheduled_date")]
     try:
         moment = time.fromisoformat(written[1].zfill(5) if _is_time(written[1]) else "")
-        return int(datetime.combine(day, moment, zone).timestamp() * 1000), None
+        return int(datetime.combine(day, moment, zone).timestamp() * 1000), []
     except (ValueError, OverflowError):
-        return LONG_PAST, Refusal(RefusalKind.SCHEDULE_TIME_INVALID, "write scheduled_time as HH:MM", "scheduled_time")
-
-
-LONG_PAST = 1
-"""The planned time of a message whose own cannot be read: nothing planned for the past is ever accepted."""
+        how = "write scheduled_time as HH:MM"
+        return None, [Refusal(RefusalKind.SCHEDULE_TIME_INVALID, how, "scheduled_time")]

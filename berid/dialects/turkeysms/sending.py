@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,14 +11,11 @@ from berid.dialects.turkeysms import codes
 from berid.dialects.turkeysms.answers import Body
 from berid.dialects.turkeysms.calls import CHANNEL, Call
 from berid.dialects.turkeysms.reading import LANG, MOBILE, TEXT, TO, choice_of, due_of, items_of, numbers_of, text_of
-from berid.domain.account import Caller, check_caller
-from berid.domain.errors import Refusal, RefusalKind, Refused
-from berid.domain.message import Accepted, Category, Content, Submission
+from berid.domain.account import Caller
+from berid.domain.errors import Refusal, RefusalKind
+from berid.domain.message import BILLING_OPTION, Accepted, Category, Content, Submission
 from berid.flow.accept import accept
 from berid.flow.ports import Runtime
-
-BILLING = "turkeysms"
-"""Parts are counted as operators in Turkey bill them; see `base.text.commercial_parts`."""
 
 INVALID_OPTION = "invalid"
 """The option of a message to a list that says how many of its recipients were no number: the report tells it."""
@@ -39,7 +36,7 @@ CATEGORIES = (Category.TRANSACTIONAL, Category.TRANSACTIONAL, Category.PROMOTION
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request to send, read and not yet judged. `items` are the recipients as written."""
+    """A request to send, read and not yet judged. `items` are the recipients as written, `faults` what is wrong with the plan."""
 
     title: str
     text: str
@@ -47,13 +44,13 @@ class Asked:
     language: int
     content_type: int
     due_ms: int | None
-    due_fault: Refusal | None
+    faults: list[Refusal]
 
 
 def read_asked(call: Call, recipients: tuple[str, ...] = TO) -> Asked:
     """The parameters of a sending. Raises `Refused` with MALFORMED for wrong types and for values that do not exist."""
     fields = call.fields
-    due_ms, due_fault = due_of(fields, call.rt.config.dialects.turkeysms_zone)
+    due_ms, faults = due_of(fields, call.rt.config.dialects.turkeysms_zone)
     return Asked(
         text_of(fields, "title").strip(),
         text_of(fields, *TEXT),
@@ -61,8 +58,13 @@ def read_asked(call: Call, recipients: tuple[str, ...] = TO) -> Asked:
         choice_of(fields, (0, 1, 2), DEFAULT_LANGUAGE, *LANG),
         choice_of(fields, (0, 1, 2), 0, "content_type"),
         due_ms,
-        due_fault,
+        faults,
     )
+
+
+def billing_of(rt: Runtime) -> str:
+    """How parts are counted: as operators in Turkey bill them, with what they append. See `base.text.commercial_parts`."""
+    return f"turkeysms:{rt.config.dialects.turkeysms_footer_len}"
 
 
 async def send(call: Call) -> Body:
@@ -107,7 +109,7 @@ async def accept_list(call: Call, caller: Caller, asked: Asked, idempotency: tup
     limit = call.rt.config.limits.recipients_per_request
     if len(asked.items) > limit:
         too_many = Refusal(RefusalKind.RECIPIENTS_TOO_MANY, f"one request takes {limit} at most", "sentto")
-        raise Refused(*check_caller(caller, call.sending, CHANNEL), too_many)
+        asked = replace(asked, items=asked.items[:1], faults=[*asked.faults, too_many])
     usable, rejected = await numbers_of(asked.items)
     return await _accept(call, caller, asked, usable, rejected, idempotency)
 
@@ -120,6 +122,8 @@ async def _accept(
     rejected: list[str],
     idempotency: tuple[str, str] | None,
 ) -> Accepted:
+    billing = billing_of(call.rt)
+    invalid = {INVALID_OPTION: str(len(rejected))} if rejected else {}
     submission = Submission(
         channel=CHANNEL,
         sender=asked.title,
@@ -130,15 +134,11 @@ async def _accept(
         idempotency=idempotency,
         rejected=rejected,
         allows_partial=len(usable) > 1,
-        billing=BILLING,
-        options={INVALID_OPTION: str(len(rejected))} if rejected else {},
+        billing=billing,
+        faults=asked.faults,
+        options={BILLING_OPTION: billing, **invalid},
     )
-    try:
-        accepted = await accept(call.rt, caller, submission, call.sending)
-    except Refused as error:
-        if asked.due_fault is None:
-            raise
-        raise Refused(*error.refusals, asked.due_fault) from None
+    accepted = await accept(call.rt, caller, submission, call.sending)
     call.request.message_id = accepted.message_id
     return accepted
 

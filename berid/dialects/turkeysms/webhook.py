@@ -12,24 +12,16 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from berid.base.ids import read, show
-from berid.dialects.turkeysms.calls import NAME
-from berid.domain.account import Caller
+from berid.base.ids import read
 from berid.domain.message import State
-from berid.domain.report import EVENT_OF_STATE, INBOUND_EVENT, Endpoint
-from berid.flow.changes import Changes
+from berid.domain.report import EVENT_OF_STATE, INBOUND_EVENT, VERIFIED_EVENT, Endpoint
 from berid.flow.endpoints import TEST_EVENT, secrets_of
 from berid.flow.notify import event_id
 from berid.flow.ports import Runtime, Tell
-from berid.store.hot import HotTx, Verb
-
-VERIFIED_EVENT = "otp.verified"
-"""A person has typed the right code. Told to every endpoint of this kind, whatever else it asks for."""
 
 EVENTS: dict[str, str] = {
     **dict.fromkeys(EVENT_OF_STATE.values(), "sms.failed"),
@@ -107,66 +99,3 @@ def _render_one(tell: Tell) -> dict[str, Any]:
     else:
         data = {"status": "ok", "mode": event.mode}
     return {"event_type": EVENTS[tell.event], "timestamp": tell.created_ms // 1000, "data": data}
-
-
-# ── A verified code ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(slots=True)
-class _Verified:
-    rt: Runtime
-    account_id: int
-    application_id: int
-    delivery_id: int
-    payload: str
-    changes: Changes | None = None
-
-
-async def tell_verified(
-    rt: Runtime, caller: Caller, otp_id: int, delivery_id: int, message_id: int, number: str
-) -> None:
-    """Tell the caller's endpoints of this kind that a code was verified. Raises `StoreAway`."""
-    if not _endpoints(rt, caller.account.id, caller.application.id):
-        return
-    payload = {
-        "type": VERIFIED_EVENT,
-        "delivery_id": show("dlv", delivery_id),
-        "message_id": show("msg", message_id),
-        "otp_id": show("otp", otp_id),
-        "state": "verified",
-        "to": number,
-        "mode": caller.mode,
-    }
-    item = _Verified(rt, caller.account.id, caller.application.id, delivery_id, _encode(payload).decode())
-    await rt.store.hot.do(VERIFIED, [item])
-
-
-def _endpoints(rt: Runtime, account_id: int, application_id: int) -> list[Endpoint]:
-    return [
-        endpoint
-        for endpoint in rt.directory.endpoints.get(account_id, ())
-        if endpoint.kind == NAME and endpoint.state == "on" and endpoint.application_id in (0, application_id)
-    ]
-
-
-async def _tell(tx: HotTx, items: list[_Verified]) -> list[Exception | None]:
-    changes = items[0].changes = Changes(items[0].rt, items[0].rt.clock.now_ms())
-    for item in items:
-        for endpoint in _endpoints(item.rt, item.account_id, item.application_id):
-            changes.tell(endpoint.id, endpoint.lane, item.account_id, item.delivery_id, VERIFIED_EVENT, item.payload)
-    await changes.write(tx)
-    return [None for _ in items]
-
-
-def _after(items: list[_Verified]) -> None:
-    if items[0].changes is not None:
-        items[0].changes.push()
-
-
-def _undo(items: list[_Verified]) -> None:
-    if items[0].changes is not None:
-        items[0].changes.withdraw()
-        items[0].changes = None
-
-
-VERIFIED: Verb[_Verified, None] = Verb("otp_verified", 45, _tell, after=_after, undo=_undo)

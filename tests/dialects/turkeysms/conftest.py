@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from berid.base.secret import hash_token
-from berid.config import Config, Http
+from berid.config import Config, Dialects, Http
 from berid.dialects.turkeysms import dialect
 from berid.dialects.web import Web, make_app
-from berid.domain.account import Account, Application, Rules, SenderName, SenderState, Token
+from berid.domain.account import Account, Application, Caller, Rules, SenderName, SenderState, Token
 from berid.domain.ledger import EntryKind
 from berid.domain.message import ChargeOn, MoneyState, State
 from berid.domain.pricing import PriceList, PriceRow
@@ -153,6 +153,13 @@ class World:
         )
         return int(found[0][0]), int(found[0][1])
 
+    def native_caller(self, name: str) -> Caller:
+        """Whoever holds an account's key, as he comes to the door of our own API, with every right."""
+        directory, account_id = self.rt.directory, self.account_ids[name]
+        token = replace(directory.tokens[hash_token(self.values[name])], scopes=frozenset("*"))
+        application = directory.applications[account_id + 1]
+        return Caller(directory.accounts[account_id], application, token, "127.0.0.1", "native")
+
     async def counts(self) -> list[int]:
         """Rows of the tables that a message is written to: what a refusal must not change."""
         names = ("message", "delivery", "ledger_entry", "job")
@@ -231,10 +238,11 @@ class World:
 
 
 @asynccontextmanager
-async def make_world(store_url: str) -> AsyncIterator[World]:
+async def make_world(store_url: str, settings: Dialects | None = None) -> AsyncIterator[World]:
     """The installation on an empty database, as long as the block."""
     clock = FakeClock()
-    config = Config(database_url=store_url, http=Http(root_dialect_hosts=(V4_HOST,)))
+    http = Http(root_dialect_hosts=(V4_HOST,))
+    config = Config(database_url=store_url, http=http, dialects=settings or Dialects())
     async with make_runtime(store_url, clock=clock, config=config) as rt:
         rt.dialects = {dialect.name: dialect}
         rt.channels = {"sms": rt.channels["sms"]}

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from berid.dialects.turkeysms.reading import LONG_PAST, choice_of, due_of, id_of, items_of, numbers_of, text_of
+from berid.dialects.turkeysms.reading import choice_of, due_of, id_of, items_of, numbers_of, text_of
 from berid.domain.errors import RefusalKind, Refused
 
 ISTANBUL = ZoneInfo("Europe/Istanbul")
@@ -114,8 +114,8 @@ def test_recipients_of_other_types_are_malformed(value: Any) -> None:
 )
 def test_planned_times_are_those_of_istanbul(switch: Any, day: Any, moment: Any, planned: str | None) -> None:
     fields = {"scheduled_sms": switch, "scheduled_date": day, "scheduled_time": moment}
-    due_ms, fault = due_of({name: value for name, value in fields.items() if value is not None}, ISTANBUL)
-    assert fault is None
+    due_ms, faults = due_of({name: value for name, value in fields.items() if value is not None}, ISTANBUL)
+    assert faults == []
     expected = datetime.fromisoformat(f"{planned}+03:00").timestamp() * 1000 if planned else None
     assert due_ms == expected
 
@@ -136,11 +136,9 @@ def test_planned_times_are_those_of_istanbul(switch: Any, day: Any, moment: Any,
         ("2026-12-01", {}, RefusalKind.SCHEDULE_TIME_INVALID),
     ],
 )
-def test_planned_times_that_cannot_be_read_never_mean_now(day: Any, moment: Any, kind: RefusalKind) -> None:
-    due_ms, fault = due_of({"scheduled_sms": 1, "scheduled_date": day, "scheduled_time": moment}, ISTANBUL)
-    assert due_ms == LONG_PAST
-    assert fault is not None
-    assert fault.kind is kind
+def test_planned_times_that_cannot_be_read_are_a_fault(day: Any, moment: Any, kind: RefusalKind) -> None:
+    _, faults = due_of({"scheduled_sms": 1, "scheduled_date": day, "scheduled_time": moment}, ISTANBUL)
+    assert [fault.kind for fault in faults] == [kind]
 
 
 def test_switch_is_on_or_off() -> None:

@@ -1,13 +1,19 @@
 """The table of refusals, the order in which they are heard, and that nothing comes of what was refused."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from berid.config import Dialects
 from berid.dialects.turkeysms import codes
 from berid.domain.errors import Refusal, RefusalKind
-from tests.dialects.turkeysms.conftest import NUMBER, World
+from berid.domain.message import State
+from berid.flow.cancel import resend
+from berid.store import messages
+from tests.dialects.turkeysms.conftest import MICROS, NUMBER, World, make_world
 
 WITHOUT_CODE = {
     RefusalKind.RECIPIENTS_TOO_MANY,
@@ -153,3 +159,46 @@ async def test_kind_without_a_code_stands_in_a_header(world: World, fields: dict
     assert answer.headers["x-berid-code"] == kind
     assert answer.headers["x-request-id"]
     assert answer.json["result_code"] == ("TS-1032" if kind == "country_not_allowed" else "TS-1033")
+
+
+async def test_who_must_wait_for_a_code_hears_first_what_waiting_does_not_help_against(world: World) -> None:
+    path, fields = "/otp_post_detailed/add-content", {"mobile": NUMBER, "sms_text": "TS_CODE", "title": "ACME"}
+    for _ in range(5):
+        assert (await world.post(path, **fields))["result_code"] == "TS-1024"
+    assert (await world.post(path, **fields))["result_code"] == "TS-1060"
+    assert (await world.post(path, **fields | {"title": "Rest"}))["result_code"] == "TS-1028"
+    assert (await world.post(path, **fields | {"sms_text": "no place"}))["result_code"] == "TS-1033"
+    assert (await world.get(path, "posting", **fields))["result_code"] == "TS-1062"
+
+
+async def test_what_is_wrong_can_be_hidden_from_those_who_want_no_report(tmp_path: Path) -> None:
+    async with make_world(f"sqlite:///{tmp_path}/berid.db", Dialects(turkeysms_hides_errors=True)) as world:
+        for report, hides in ((0, True), ("2", True), (1, False), (None, False)):
+            fields = {"api_key": world.values["shop"], "title": "Nobody", "report": report, "response_type": "json"}
+            answer = await world.call("POST", "/api/v3/gonder/add-content", msgspec.json.encode(fields))
+            assert (answer.status, answer.headers["x-berid-code"]) == (200, "recipient_missing")
+            assert (answer.body == b"") is hides
+
+
+async def test_what_operators_append_is_counted_and_billed(tmp_path: Path) -> None:
+    async with make_world(f"sqlite:///{tmp_path}/berid.db", Dialects(turkeysms_footer_len=5)) as world:
+        for length, parts in ((155, 1), (156, 2)):
+            assert (await world.send(text="x" * length))["number_of_sms"] == parts
+        assert (await world.send(text="x" * 160, sentto="4915112345678"))["number_of_sms"] == 1
+        assert (await world.wallet("shop"))[1] == 3 * MICROS
+
+
+async def test_message_that_is_sent_again_is_counted_as_before(world: World) -> None:
+    # Operators bill each of these letters once, though è keeps them from the table in which they take one septet.
+    sent = await world.send(text="ş" * 80 + "è" * 75, sms_lang=1)
+    await world.change(sent["sms_id"], State.FAILED)
+    account_id = world.account_ids["shop"]
+    ((message_id,),) = await world.ask("SELECT id FROM message")
+    for _ in range(2):
+        async with world.rt.store.read() as tx:
+            owner = await messages.find(tx, account_id, "live", message_id)
+        assert owner is not None
+        again = await resend(world.rt, world.native_caller("shop"), owner)
+        assert (again.parts, again.units, again.cost_micros) == (2, 1, MICROS)
+        await world.change(again.deliveries[0].id, State.FAILED)
+        message_id = again.message_id

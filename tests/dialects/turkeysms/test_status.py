@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from berid.domain.message import State
-from berid.store import tables
+from berid.flow.cancel import resend
+from berid.store import messages, tables
 from tests.dialects.turkeysms.conftest import MICROS, NUMBER, World
 
 STATUS = "/sms-durumu/sms_durumu.php"
@@ -184,6 +185,21 @@ async def test_group_of_thousands_is_one_message(world: World) -> None:
     assert await world.wallet("shop") == (6_500 * MICROS, 2_500 * MICROS)
 
 
+async def test_numbers_that_were_none_are_not_counted_again_when_a_list_is_sent_again(world: World) -> None:
+    sent = await world.post("/gonder_coklu_gsm/add-content", title="ACME", text="Hi", sentto=f"junk,{NUMBER},{NUMBER}")
+    for (delivery_id,) in await world.ask("SELECT id FROM delivery"):
+        await world.change(delivery_id, State.FAILED)
+    async with world.rt.store.read() as tx:
+        owner = await messages.find(tx, world.account_ids["shop"], "live", sent["rapor_id"])
+    assert owner is not None
+    again = await resend(world.rt, world.native_caller("shop"), owner)
+    counts = [
+        (await world.post("/rapor/temel", raporid=each))["invalid_numbers"]
+        for each in (sent["rapor_id"], again.message_id)
+    ]
+    assert counts == [1, 0]
+
+
 async def test_code_is_in_the_text_and_may_be_checked(world: World) -> None:
     answer = await world.post("/otp_post/add-content", mobile=NUMBER, digits=6, lang=1)
     assert len(answer["otp_code"]) == 6
@@ -198,11 +214,10 @@ async def test_code_is_in_the_text_and_may_be_checked(world: World) -> None:
 
 
 async def test_customers_words_hold_code_and_line_break(world: World) -> None:
-    answer = await world.post(
-        "/otp_post_detailed/add-content", title="ACME", mobile=NUMBER, sms_text="Kod: TS_CODETS-LACME", lang=0
-    )
+    text = "Kod: TS_CODETS-L{code}TS-LACME"
+    answer = await world.post("/otp_post_detailed/add-content", title="ACME", mobile=NUMBER, sms_text=text, lang=0)
     ((sender, body),) = await world.ask("SELECT sender, body FROM message")
-    assert (sender, world.rt.vault.open(body, "body")) == ("ACME", f"Kod: {answer['otp_code']}\nACME")
+    assert (sender, world.rt.vault.open(body, "body")) == ("ACME", f"Kod: {answer['otp_code']}\n{{code}}\nACME")
 
 
 async def test_sixth_code_to_a_number_must_wait(world: World) -> None:

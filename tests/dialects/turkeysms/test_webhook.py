@@ -10,8 +10,10 @@ import pytest
 
 from berid.dialects.turkeysms import dialect, webhook
 from berid.domain.message import State
+from berid.domain.otp import Verdict
 from berid.domain.report import EVENT_OF_STATE, INBOUND_EVENT, Endpoint
 from berid.flow.manage.callbacks import SECRET_PURPOSE
+from berid.flow.otp import check_code
 from berid.flow.ports import Tell
 from berid.store.hot import StoreAway
 from tests.dialects.turkeysms.conftest import NUMBER, World
@@ -172,12 +174,22 @@ async def test_verified_code_is_told_once(world_on_each: World, changes: dict[st
         assert jobs == [(1,)]
 
 
-async def test_right_code_is_right_though_nobody_can_be_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_code_verified_at_another_door_is_told_too(world: World) -> None:
+    endpoint_of(world)
+    code = (await world.v4("/otp/send", mobile=NUMBER))["otp_code"]
+    assert (await check_code(world.rt, world.native_caller("shop"), code, number=NUMBER)).verdict is Verdict.VERIFIED
+    assert [tell.event for tell in await tells_of(world)] == ["otp.verified"]
+
+
+async def test_guess_that_the_store_did_not_take_uses_nothing_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint_of(world)
     code = (await world.v4("/otp/send", mobile=NUMBER))["otp_code"]
 
-    async def away(*_: Any) -> Any:
+    async def away(*_: Any) -> None:
         raise StoreAway("gone")
 
-    monkeypatch.setattr(world.rt.store.hot, "do", away)
+    with monkeypatch.context() as patched:
+        patched.setattr("berid.store.callbacks.add_callback", away)
+        assert (await world.v4("/otp/verify", status=503, mobile=NUMBER, otp_code=code))["result_code"] == "TS-1060"
     assert (await world.v4("/otp/verify", mobile=NUMBER, otp_code=code))["verified"] is True
+    assert len(await tells_of(world)) == 1
