@@ -16,6 +16,7 @@ from berid.domain.account import Rules, SenderState
 from berid.domain.directory import Directory
 from berid.domain.pricing import PriceRow
 from berid.flow import manage
+from berid.flow.manage import Office
 from berid.store import Tx, accounts, directory, ledger
 
 Mode = Literal["test", "live"]
@@ -407,7 +408,7 @@ async def request_sender(
     channel: Literal["sms", "voice", "email", "whatsapp"] = "sms",
     country: str = "",
     category: Literal["any", "transactional", "promotional"] = "any",
-    document: Annotated[list[str], Many] = [],  # noqa: B006
+    document: Annotated[list[Path], Many] = [],  # noqa: B006
     draft: bool = False,
     at: At,
 ) -> None:
@@ -426,7 +427,7 @@ async def request_sender(
     category
         What it is for.
     document
-        References to papers that go with the request.
+        Files with the papers that go with the request: PDF, JPEG or PNG.
     draft
         Only note it down; it is not submitted yet.
     """
@@ -441,7 +442,7 @@ async def request_sender(
             name,
             country=country,
             category=category,
-            documents=document,
+            documents=[await _hand_in(office, at, owner, file) for file in document],
             is_draft=draft,
         )
     state = "a draft" if draft else "submitted"
@@ -862,6 +863,15 @@ def _amount(text: str) -> int:
         return parse_micros(text)
     except ValueError as error:
         raise Failed(f"the amount cannot be read: {error}", "write it as 250 or 99.90") from None
+
+
+async def _hand_in(office: Office, at: At, account_id: int, file: Path) -> int:
+    """The id of a file of this machine, once it is handed in. Raises `Failed`."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise Failed(f"{file} cannot be read: {error.strerror}") from None
+    return (await manage.add_attachment(office, at.actor, account_id, file.name, content)).id
 
 
 def _text_of(file: Path) -> str:

@@ -35,6 +35,27 @@ BOOKS: dict[EntryKind, tuple[str, str]] = {
 hold until the final state, and releases it then."""
 
 
+class TopupState(StrEnum):
+    """The life of a top-up request. The last three end it."""
+
+    SUBMITTED = "submitted"
+    CHECKING = "checking"
+    """Somebody of the operator's looks for the money."""
+    NEEDS_INFO = "needs_info"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+
+
+TOPUP_WAITS = frozenset({TopupState.SUBMITTED, TopupState.CHECKING})
+"""It is the operator's turn."""
+
+TOPUP_OPEN = TOPUP_WAITS | {TopupState.NEEDS_INFO}
+
+TOPUP_TARGET_MS = 2 * 3_600_000
+"""How soon a top-up should be decided after the account has said all: providers of this market promise two hours."""
+
+
 def effect(kind: EntryKind, amount_micros: int) -> tuple[int, int, int]:
     """How an entry changes (available, held, spent)."""
     source, target = BOOKS[kind]

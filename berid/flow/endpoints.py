@@ -18,7 +18,7 @@ from berid.flow.manage.callbacks import BATCH_MAX, EVENTS, SECRET_PURPOSE
 from berid.flow.manage.office import Office, missing, note, unfit
 from berid.flow.ports import Runtime
 from berid.net import NetError
-from berid.store import Tx, callbacks
+from berid.store import Tx, binds, callbacks
 
 TEST_EVENT = "callback.test"
 """The event that an owner sends himself; told whatever events the endpoint asks for."""
@@ -76,6 +76,9 @@ async def change_endpoint(
         return
     office = Office.of(rt)
     async with rt.store.transaction() as tx:
+        found = await callbacks.endpoint(tx, account_id, endpoint_id)
+        if found is not None and found.kind == binds.KIND and url is not None:
+            raise unfit("url", "this endpoint is the customer's own binds; their receipts go nowhere else")
         if not await callbacks.change_endpoint(tx, account_id, endpoint_id, **values):
             raise missing("callback endpoint")
         changed = sorted(values.keys() - {"host"})

@@ -45,7 +45,7 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class SenderRecord:
-    """A sender name with its history in short: `reason` is what the last decision gave, `documents` are references."""
+    """A sender name with its history in short: `reason` is what the last decision gave."""
 
     id: int
     account_id: int
@@ -55,7 +55,6 @@ class SenderRecord:
     category: str
     state: str
     reason: str
-    documents: tuple[str, ...]
     created_ms: int
     updated_ms: int
     expires_ms: int
@@ -71,6 +70,26 @@ class PriceListRecord:
     currency: str
     charge_on: str
     created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class InternationalRecord:
+    """An account's wish to write to other countries: some by their codes, or all of them ("").
+
+    `asked_by` and `handled_by` are actors as the audit trail has them; `decided_ms` is 0 while it is open.
+    """
+
+    id: int
+    account_id: int
+    countries: str
+    purpose: str
+    monthly_volume: int
+    state: str
+    reason: str
+    asked_by: str
+    handled_by: str
+    created_ms: int
+    decided_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +126,16 @@ async def has_account(tx: Tx, account_id: int) -> bool:
     return await _is_there(tx, tables.account, id=account_id)
 
 
+async def locked_account(tx: Tx, account_id: int) -> Account | None:
+    """An account that nobody else changes before this transaction ends: what is decided by its rules, or counted, holds."""
+    query = select(tables.account).where(tables.account.c.id == account_id).with_for_update()
+    row = (await tx.execute(query)).first()
+    if row is None:
+        return None
+    rules = msgspec.json.decode(row.rules, type=Rules)
+    return Account(row.id, row.name, row.state, row.home, row.zone, row.language, rules)
+
+
 async def account_named(tx: Tx, name: str) -> int | None:
     """The id of the oldest account of that name."""
     found = await tx.execute(select(func.min(tables.account.c.id)).where(tables.account.c.name == name))
@@ -137,6 +166,17 @@ async def add_application(tx: Tx, application: Application, created_ms: int) -> 
             created_ms=created_ms,
         )
     )
+
+
+async def locked_application(tx: Tx, account_id: int, application_id: int) -> Application | None:
+    """An application that nobody else changes before this transaction ends."""
+    table = tables.application
+    query = select(table).where(table.c.id == application_id, table.c.account_id == account_id).with_for_update()
+    row = (await tx.execute(query)).first()
+    if row is None:
+        return None
+    rules = msgspec.json.decode(row.rules, type=Rules)
+    return Application(row.id, row.account_id, row.name, row.state, frozenset(row.services.split()), rules)
 
 
 async def has_application(tx: Tx, account_id: int, application_id: int) -> bool:
@@ -224,7 +264,7 @@ async def revoke_token(tx: Tx, account_id: int, token_id: int, now_ms: int) -> b
     return await _change(tx, tables.token, keys, {"revoked_ms": now_ms})
 
 
-async def add_sender(tx: Tx, sender: SenderName, documents: Sequence[str], now_ms: int) -> None:
+async def add_sender(tx: Tx, sender: SenderName, now_ms: int) -> None:
     """Insert a sender name."""
     await tx.execute(
         insert(tables.sender_name).values(
@@ -235,7 +275,6 @@ async def add_sender(tx: Tx, sender: SenderName, documents: Sequence[str], now_m
             country=sender.country,
             category=sender.category,
             state=sender.state.value,
-            documents=_json(list(documents)),
             created_ms=now_ms,
             updated_ms=now_ms,
             expires_ms=sender.expires_ms,
@@ -249,7 +288,7 @@ async def senders(tx: Tx, account_id: int) -> list[SenderRecord]:
     found = await tx.execute(
         select(*_columns(table, SenderRecord)).where(table.c.account_id == account_id).order_by(table.c.id)
     )
-    return [_sender(row) for row in found]
+    return [SenderRecord(*row) for row in found]
 
 
 async def sender(tx: Tx, account_id: int, sender_id: int) -> SenderRecord | None:
@@ -259,7 +298,7 @@ async def sender(tx: Tx, account_id: int, sender_id: int) -> SenderRecord | None
         select(*_columns(table, SenderRecord)).where(table.c.id == sender_id, table.c.account_id == account_id)
     )
     row = found.first()
-    return _sender(row) if row else None
+    return SenderRecord(*row) if row else None
 
 
 async def has_sender(tx: Tx, account_id: int, channel: str, name: str, country: str, category: str) -> bool:
@@ -486,6 +525,28 @@ async def add_endpoint(tx: Tx, endpoint: Endpoint, description: str, created_ms:
     )
 
 
+async def add_international(tx: Tx, record: InternationalRecord) -> None:
+    """Insert a wish to write to other countries."""
+    values = {name: getattr(record, name) for name in record.__slots__}
+    await tx.execute(insert(tables.international_request).values(**values))
+
+
+async def internationals(tx: Tx, account_id: int) -> list[InternationalRecord]:
+    """An account's wishes to write to other countries, newest first."""
+    table = tables.international_request
+    query = select(*_columns(table, InternationalRecord)).where(table.c.account_id == account_id)
+    return [InternationalRecord(*row) for row in await tx.execute(query.order_by(table.c.id.desc()))]
+
+
+async def decide_international(
+    tx: Tx, account_id: int, request_id: int, state: str, reason: str, handled_by: str, now_ms: int
+) -> bool:
+    """Put an account's open wish into its last state; False if it is not open."""
+    keys = {"id": request_id, "account_id": account_id, "decided_ms": 0}
+    values = {"state": state, "reason": reason, "handled_by": handled_by, "decided_ms": now_ms}
+    return await _change(tx, tables.international_request, keys, values)
+
+
 async def add_audit(tx: Tx, record: AuditRecord) -> None:
     """Append a line to the audit trail."""
     await tx.execute(insert(tables.audit).values(**{name: getattr(record, name) for name in record.__slots__}))
@@ -517,13 +578,6 @@ def _matches(table: Table, keys: Mapping[str, object]) -> list[Any]:
 def _columns(table: Table, record: Any) -> list[Any]:
     """The columns that fill a record, in its order."""
     return [table.c[name] for name in record.__slots__]
-
-
-def _sender(row: Any) -> SenderRecord:
-    values = list(row)
-    place = SenderRecord.__slots__.index("documents")
-    values[place] = tuple(msgspec.json.decode(values[place], type=list[str]))
-    return SenderRecord(*values)
 
 
 def _route_values(route: Route) -> dict[str, object]:

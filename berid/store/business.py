@@ -14,7 +14,7 @@ from sqlalchemy import select
 from berid.domain.account import Account, Application, Rules
 from berid.domain.routing import Route, UncertainPolicy
 from berid.store import Tx, tables
-from berid.store.accounts import SenderRecord
+from berid.store.accounts import InternationalRecord, SenderRecord
 from berid.store.directory import RouteMatch
 
 
@@ -60,13 +60,28 @@ async def senders(tx: Tx, state: str, after_id: int, limit: int) -> list[SenderR
     query = _senders().where(table.c.id > after_id)
     if state:
         query = query.where(table.c.state == state)
-    return [_sender(row) for row in await tx.execute(query.order_by(table.c.id).limit(limit))]
+    return [SenderRecord(*row) for row in await tx.execute(query.order_by(table.c.id).limit(limit))]
 
 
 async def sender(tx: Tx, sender_id: int) -> SenderRecord | None:
     """One sender name, of whichever account."""
     row = (await tx.execute(_senders().where(tables.sender_name.c.id == sender_id))).first()
-    return _sender(row) if row else None
+    return SenderRecord(*row) if row else None
+
+
+async def internationals(tx: Tx, state: str, after_id: int, limit: int) -> list[InternationalRecord]:
+    """Wishes of all accounts to write to other countries by id, of one state unless that is empty."""
+    table = tables.international_request
+    query = _internationals().where(table.c.id > after_id)
+    if state:
+        query = query.where(table.c.state == state)
+    return [InternationalRecord(*row) for row in await tx.execute(query.order_by(table.c.id).limit(limit))]
+
+
+async def international(tx: Tx, request_id: int) -> InternationalRecord | None:
+    """One wish to write to other countries, of whichever account."""
+    row = (await tx.execute(_internationals().where(tables.international_request.c.id == request_id))).first()
+    return InternationalRecord(*row) if row else None
 
 
 async def routes(tx: Tx) -> list[RouteRecord]:
@@ -90,14 +105,12 @@ def _rules(text: str) -> Rules:
     return msgspec.json.decode(text, type=Rules)
 
 
+def _internationals() -> Any:
+    return select(*(tables.international_request.c[name] for name in InternationalRecord.__slots__))
+
+
 def _senders() -> Any:
     return select(*(tables.sender_name.c[name] for name in SenderRecord.__slots__))
-
-
-def _sender(row: Any) -> SenderRecord:
-    values = row._asdict()
-    values["documents"] = tuple(msgspec.json.decode(row.documents, type=list[str]))
-    return SenderRecord(**values)
 
 
 def _route(row: Any) -> Route:

@@ -57,11 +57,11 @@ async def bump(tx: Tx) -> int:
     return int(raised.scalar_one())
 
 
-async def load(tx: Tx, previous: Directory | None = None) -> Directory:
+async def load(tx: Tx, previous: Directory | None = None, *, with_books: bool = True) -> Directory:
     """Read everything. Call it in one read, so that it shows one moment.
 
     Of the suppression book and the record of consent, which may have millions of entries, only what is newer than `previous` is
-    read; without it, all.
+    read; without it, all. Who decides about no recipient leaves them out (`with_books` False): they are empty then.
     """
     # Before all else: what is read later may be newer than the version says, and is then read again; never the other way.
     current = await version(tx)
@@ -98,8 +98,8 @@ async def load(tx: Tx, previous: Directory | None = None) -> Directory:
         numbers={row.number: (row.account_id, row.application_id) for row in await _all(tx, tables.number)},
         rules=RuleBook(await consent.rule_packs(tx)),
         consent_rules=await consent.consent_rules(tx),
-        suppressions=await consent.load_books(tx, known.suppressions, since),
-        consents=await consent.load_consents(tx, known.consents, since),
+        suppressions=await consent.load_books(tx, known.suppressions, since) if with_books else {},
+        consents=await consent.load_consents(tx, known.consents, since) if with_books else {},
     )
 
 

@@ -132,7 +132,6 @@ sender_name = Table(
     _text("category", "any"),
     _text("state", "draft"),
     _text("reason"),
-    _text("documents", "[]"),
     _ms("created_ms"),
     _ms("updated_ms"),
     _ms("expires_ms"),

@@ -363,12 +363,12 @@ async def test_moves_that_are_not_allowed_change_nothing(
 
 
 async def test_same_name_is_asked_for_once_a_country(office: Office, account_id: int) -> None:
-    await manage.request_sender(office, "t", account_id, "sms", "Acme", documents=["licence.pdf"])
+    await manage.request_sender(office, "t", account_id, "sms", "Acme")
     await manage.request_sender(office, "t", account_id, "sms", "Acme", country="TR")
     with pytest.raises(Refused):
         await manage.request_sender(office, "t", account_id, "sms", "Acme")
     async with office.store.read() as tx:
-        assert [each.documents for each in await accounts.senders(tx, account_id)] == [("licence.pdf",), ()]
+        assert [each.country for each in await accounts.senders(tx, account_id)] == ["", "TR"]
 
 
 CSV = (

@@ -37,8 +37,12 @@ class SenderQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Sender(msgspec.Struct):
-    """A name that messages may come from, once it is approved; an empty country means every country."""
+    """A name that messages may come from, once it is approved; an empty country means every country.
 
+    `state` is draft, submitted, needs_info, approved, rejected, expired, suspended or withdrawn.
+    """
+
+    id: str
     name: str
     channel: str
     country: str
@@ -119,7 +123,15 @@ async def senders(call: Call[None, SenderQuery]) -> SenderList:
     account_id, directory = call.caller.account.id, call.rt.directory
     return SenderList(
         [
-            Sender(each.name, each.channel, each.country, each.category, each.state.value, or_none(each.expires_ms))
+            Sender(
+                show("snd", each.id),
+                each.name,
+                each.channel,
+                each.country,
+                each.category,
+                each.state.value,
+                or_none(each.expires_ms),
+            )
             for channel in channels
             for each in directory.senders_of(account_id, channel)
         ]

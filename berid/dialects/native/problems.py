@@ -170,7 +170,7 @@ refusals: Mapping[RefusalKind, Words] = {
     RefusalKind.WRONG_STATE: Words(
         409,
         "This does not follow from its state",
-        "Look at it again: `detail` says in what state it is, and since when.",
+        "Look at it again: `detail` says in what state it is.",
     ),
     RefusalKind.SELF_APPROVAL: Words(
         403,

@@ -5,6 +5,7 @@ process acts on it within a second. Verbs raise `Refused` with a sentence for th
 They need an `Office` (store, clock, ids, vault), which a `Runtime` gives and the command line makes without one.
 """
 
+from berid.flow.manage.attachments import add_attachment, read_attachment
 from berid.flow.manage.callbacks import create_endpoint
 from berid.flow.manage.carriers import (
     CONNECTOR_STATES,
@@ -20,6 +21,7 @@ from berid.flow.manage.carriers import (
     update_connector,
     update_route,
 )
+from berid.flow.manage.international import decide_international, request_international, withdraw_international
 from berid.flow.manage.jobs import cancel_jobs, revive_jobs
 from berid.flow.manage.money import (
     Discrepancy,
@@ -32,7 +34,7 @@ from berid.flow.manage.money import (
     verify_ledger,
     wallet_of,
 )
-from berid.flow.manage.office import Office, open_office
+from berid.flow.manage.office import Office, Once, open_office
 from berid.flow.manage.people import (
     ACCOUNT_STATES,
     API_KEY_SCOPES,
@@ -62,6 +64,16 @@ from berid.flow.manage.prices import (
     use_price_list,
 )
 from berid.flow.manage.senders import check_name, move_sender, request_sender
+from berid.flow.manage.topups import (
+    approve_topup,
+    ask_about_topup,
+    check_topup,
+    complete_topup,
+    reject_topup,
+    request_topup,
+    withdraw_topup,
+)
+from berid.flow.manage.trial import claim_trial, end_trial, offer_trial
 
 __all__ = [
     "ACCOUNT_STATES",
@@ -75,12 +87,19 @@ __all__ = [
     "Explanation",
     "NewToken",
     "Office",
+    "Once",
     "PriceDiff",
+    "add_attachment",
     "add_bonus",
     "adjust",
+    "approve_topup",
+    "ask_about_topup",
     "assign_number",
     "cancel_jobs",
     "check_name",
+    "check_topup",
+    "claim_trial",
+    "complete_topup",
     "create_account",
     "create_api_key",
     "create_application",
@@ -90,15 +109,22 @@ __all__ = [
     "create_price_list",
     "create_route",
     "create_smpp_login",
+    "decide_international",
     "drop_price_list",
+    "end_trial",
     "explain",
     "import_prices",
     "move_sender",
+    "offer_trial",
     "open_office",
     "open_wallets",
+    "read_attachment",
     "read_rules",
+    "reject_topup",
     "release_number",
+    "request_international",
     "request_sender",
+    "request_topup",
     "revive_jobs",
     "revoke_token",
     "rotate_token",
@@ -117,4 +143,6 @@ __all__ = [
     "use_price_list",
     "verify_ledger",
     "wallet_of",
+    "withdraw_international",
+    "withdraw_topup",
 ]

@@ -162,7 +162,7 @@ async def explain(
     if category not in [each.value for each in Category]:
         raise unfit("category", f"the category must be one of {', '.join(each.value for each in Category)}")
     async with office.store.read() as tx:
-        business = await directory.load(tx)
+        business = await directory.load(tx, with_books=False)
     if account_id not in business.accounts:
         raise missing("account")
     country = country_of(number)

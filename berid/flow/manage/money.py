@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from berid.base.ids import show
 from berid.base.money import format_micros
 from berid.domain.ledger import EntryKind
-from berid.flow.manage.office import Office, missing, note, unfit
+from berid.flow.manage.office import Office, Once, first_answer, keep_answer, missing, note, unfit
 from berid.store import Tx, ledger
+
+LARGEST_MICROS = 10**18
+"""A trillion units, as `parse_micros` has it: the store's 64 bits leave room for nine of them, so no sum runs over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """What became of a wallet: the entry's id, and what is available now, in micros."""
+    """What became of a wallet: the entry's id, and what was available then, in micros. `is_replay`: it was entered before."""
 
     entry_id: int
     available_micros: int
+    currency: str
+    is_replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +63,53 @@ _SENTENCES = {
 
 
 async def top_up(
-    office: Office, actor: str, account_id: int, mode: str, currency: str, amount_micros: int, note_text: str = ""
+    office: Office,
+    actor: str,
+    account_id: int,
+    mode: str,
+    currency: str,
+    amount_micros: int,
+    note_text: str = "",
+    once: Once | None = None,
 ) -> Entered:
-    """Enter money that the account has paid. Raises `Refused`."""
-    return await _enter(office, actor, account_id, mode, currency, EntryKind.TOPUP, amount_micros, note_text)
+    """Enter money that the account has paid. Raises `Refused`.
+
+    With the key of a request, `once`, the same request again gives the first answer and enters nothing.
+    """
+    return await _enter(office, actor, account_id, mode, currency, EntryKind.TOPUP, amount_micros, note_text, once)
 
 
 async def add_bonus(
-    office: Office, actor: str, account_id: int, mode: str, currency: str, amount_micros: int, note_text: str = ""
+    office: Office,
+    actor: str,
+    account_id: int,
+    mode: str,
+    currency: str,
+    amount_micros: int,
+    note_text: str = "",
+    once: Once | None = None,
 ) -> Entered:
-    """Enter money that is a present. Raises `Refused`."""
-    return await _enter(office, actor, account_id, mode, currency, EntryKind.BONUS, amount_micros, note_text)
+    """Enter money that is a present. `once` as in `top_up`. Raises `Refused`."""
+    return await _enter(office, actor, account_id, mode, currency, EntryKind.BONUS, amount_micros, note_text, once)
 
 
 async def adjust(
-    office: Office, actor: str, account_id: int, mode: str, currency: str, amount_micros: int, note_text: str
+    office: Office,
+    actor: str,
+    account_id: int,
+    mode: str,
+    currency: str,
+    amount_micros: int,
+    note_text: str,
+    once: Once | None = None,
 ) -> Entered:
-    """Correct what is available, upwards or (with a negative amount) downwards; the note says why. Raises `Refused`."""
+    """Correct what is available, upwards or (with a negative amount) downwards; the note says why. `once` as in `top_up`.
+
+    Raises `Refused`.
+    """
     if not note_text.strip():
         raise unfit("note", "a correction needs a note that says why")
-    return await _enter(office, actor, account_id, mode, currency, EntryKind.ADJUST, amount_micros, note_text)
+    return await _enter(office, actor, account_id, mode, currency, EntryKind.ADJUST, amount_micros, note_text, once)
 
 
 async def set_credit_limit(
@@ -116,27 +150,53 @@ async def _enter(
     kind: EntryKind,
     amount_micros: int,
     note_text: str,
+    once: Once | None,
 ) -> Entered:
+    async with office.store.transaction() as tx:
+        before = await first_answer(office, tx, once)
+        if before is not None:
+            return replace(msgspec.json.decode(before, type=Entered), is_replay=True)
+        wallet = await wallet_of(tx, account_id, mode, currency)
+        entered = await enter_money(office, tx, actor, wallet, kind, amount_micros, note_text)
+        await keep_answer(tx, once, msgspec.json.encode(entered).decode())
+    return entered
+
+
+async def enter_money(
+    office: Office,
+    tx: Tx,
+    actor: str,
+    wallet: ledger.WalletRecord,
+    kind: EntryKind,
+    amount_micros: int,
+    note_text: str,
+) -> Entered:
+    """Within a transaction: one entry of a wallet and its line of the audit trail. Raises `Refused` for an impossible amount."""
     if not amount_micros or (amount_micros < 0 and kind is not EntryKind.ADJUST):
         raise unfit("amount", "the amount must be more than 0")
-    async with office.store.transaction() as tx:
-        wallet = await wallet_of(tx, account_id, mode, currency)
-        entry = ledger.EntryRecord(
-            id=office.ids.next(),
-            account_id=account_id,
-            wallet_id=wallet.id,
-            kind=kind.value,
-            amount_micros=amount_micros,
-            message_id=0,
-            deliveries=0,
-            at_ms=office.clock.now_ms(),
-            actor=actor,
-            note=note_text,
-        )
-        available = await ledger.enter(tx, entry)
-        detail = {"mode": mode, "currency": currency, "amount_micros": amount_micros, "note": note_text}
-        await note(office, tx, actor, account_id, f"wallet.{kind.value}", show("wal", wallet.id), **detail)
-    return Entered(entry.id, available)
+    if abs(wallet.available_micros + amount_micros) > LARGEST_MICROS:
+        raise unfit("amount", f"a wallet holds no more than {format_micros(LARGEST_MICROS)}")
+    entry = ledger.EntryRecord(
+        id=office.ids.next(),
+        account_id=wallet.account_id,
+        wallet_id=wallet.id,
+        kind=kind.value,
+        amount_micros=amount_micros,
+        message_id=0,
+        deliveries=0,
+        at_ms=office.clock.now_ms(),
+        actor=actor,
+        note=note_text,
+    )
+    available = await ledger.enter(tx, entry)
+    detail = {
+        "mode": wallet.mode,
+        "currency": wallet.currency,
+        "amount_micros": amount_micros,
+        "note": note_text,
+    }
+    await note(office, tx, actor, wallet.account_id, f"wallet.{kind.value}", show("wal", wallet.id), **detail)
+    return Entered(entry.id, available, wallet.currency)
 
 
 async def verify_ledger(tx: Tx, limit: int = 1_000) -> list[Discrepancy]:

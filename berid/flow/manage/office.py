@@ -16,7 +16,7 @@ from berid.base.secret import Vault, load_key
 from berid.config import Config
 from berid.domain.errors import RefusalKind, Refused, refused
 from berid.flow.ports import Runtime
-from berid.store import Store, Tx, accounts, directory, open_store, processes, schema
+from berid.store import Store, Tx, accounts, directory, idempotency, open_store, processes, schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,47 @@ async def note(office: Office, tx: Tx, actor: str, account_id: int, action: str,
     await directory.bump(tx)
 
 
+@dataclass(frozen=True, slots=True)
+class Once:
+    """The idempotency key of a request: whose it is, and the hash of all that was asked."""
+
+    application_id: int
+    key: str
+    body_hash: str
+
+
+async def first_answer(office: Office, tx: Tx, once: Once | None) -> str | None:
+    """What the same request was answered before; None if this is the first time, or if it has no key.
+
+    The first time the key is taken for this transaction, which then keeps its answer by `keep_answer`. Raises `Refused` when the
+    key belongs to another request.
+    """
+    if once is None:
+        return None
+    found = await idempotency.take(tx, once.application_id, once.key, once.body_hash, office.clock.now_ms())
+    if found is None:
+        return None
+    body_hash, answer = found
+    if body_hash != once.body_hash:
+        sentence = "this idempotency key was used with another request"
+        raise refused(RefusalKind.IDEMPOTENCY_CONFLICT, sentence, "key")
+    return answer
+
+
+async def keep_answer(tx: Tx, once: Once | None, answer: str) -> None:
+    """Keep the answer of a request that has a key, in its transaction."""
+    if once is not None:
+        await idempotency.keep(tx, once.application_id, once.key, answer)
+
+
 def unfit(field: str, sentence: str) -> Refused:
     """The refusal of a value: which one, and what would be right."""
     return refused(RefusalKind.MALFORMED, sentence, field)
+
+
+def too_late(sentence: str) -> Refused:
+    """The refusal of a step that does not follow from the state of a thing."""
+    return refused(RefusalKind.WRONG_STATE, sentence, "state")
 
 
 def missing(what: str) -> Refused:

@@ -19,7 +19,7 @@ from berid.base.secret import hash_password, hash_token, new_api_key, new_token
 from berid.domain.account import Account, Application, Rules, Scope, Token
 from berid.flow.manage.callbacks import follow_webhook_url
 from berid.flow.manage.office import Office, missing, note, unfit
-from berid.store import Tx, accounts, ledger
+from berid.store import Tx, accounts, binds, ledger
 
 MODES = ("test", "live")
 
@@ -97,14 +97,17 @@ async def set_account_state(office: Office, actor: str, account_id: int, state: 
         await note(office, tx, actor, account_id, "account.state", show("acc", account_id), state=state)
 
 
-async def set_account_rules(office: Office, actor: str, account_id: int, rules: Rules) -> None:
-    """Replace an account's rules. Raises `Refused`."""
-    check_rules(rules)
+async def set_account_rules(office: Office, actor: str, account_id: int, rules: Rules | Mapping[str, object]) -> Rules:
+    """Replace an account's rules, or only those that a mapping names (see `read_rules`); returns all. Raises `Refused`."""
     async with office.store.transaction() as tx:
-        if not await accounts.set_account_rules(tx, account_id, rules):
+        account = await accounts.locked_account(tx, account_id)
+        if account is None:
             raise missing("account")
+        rules = _new_rules(rules, account.rules)
+        await accounts.set_account_rules(tx, account_id, rules)
         await follow_webhook_url(office, tx, account_id, 0, rules.webhook_url)
         await note(office, tx, actor, account_id, "account.rules", show("acc", account_id), **_told(rules))
+    return rules
 
 
 async def open_wallets(office: Office, actor: str, account_id: int, currencies: Sequence[str]) -> None:
@@ -119,6 +122,7 @@ async def open_wallets(office: Office, actor: str, account_id: int, currencies: 
 
 async def ensure_wallets(office: Office, tx: Tx, account_id: int, currencies: Sequence[str]) -> list[str]:
     """Within a transaction: open the wallets that an account lacks, and return which. Raises `Refused`."""
+    await accounts.locked_account(tx, account_id)  # two who look at once would open the same wallet
     found = {(wallet.mode, wallet.currency) for wallet in await ledger.wallets(tx, account_id)}
     opened = []
     for currency in dict.fromkeys(currencies):
@@ -169,14 +173,19 @@ async def set_services(
         await note(office, tx, actor, account_id, "application.services", subject, services=checked)
 
 
-async def set_application_rules(office: Office, actor: str, account_id: int, application_id: int, rules: Rules) -> None:
-    """Replace an application's rules. Raises `Refused`."""
-    check_rules(rules)
+async def set_application_rules(
+    office: Office, actor: str, account_id: int, application_id: int, rules: Rules | Mapping[str, object]
+) -> Rules:
+    """Replace an application's rules, or only those that a mapping names (see `read_rules`); returns all. Raises `Refused`."""
     async with office.store.transaction() as tx:
-        if not await accounts.set_application_rules(tx, account_id, application_id, rules):
+        application = await accounts.locked_application(tx, account_id, application_id)
+        if application is None:
             raise missing("application")
+        rules = _new_rules(rules, application.rules)
+        await accounts.set_application_rules(tx, account_id, application_id, rules)
         await follow_webhook_url(office, tx, account_id, application_id, rules.webhook_url)
         await note(office, tx, actor, account_id, "application.rules", show("app", application_id), **_told(rules))
+    return rules
 
 
 async def set_application_state(office: Office, actor: str, account_id: int, application_id: int, state: str) -> None:
@@ -359,6 +368,10 @@ def read_rules(changes: Mapping[str, object], before: Rules | None = None) -> Ru
         raise unfit("rules", f"the rules cannot be read: {error}") from None
 
 
+def _new_rules(rules: Rules | Mapping[str, object], before: Rules) -> Rules:
+    return check_rules(rules) if isinstance(rules, Rules) else read_rules(rules, before)
+
+
 def check_rules(rules: Rules) -> Rules:
     """The rules, if every part of them can be followed. Raises `Refused`."""
     for network in rules.networks:
@@ -387,6 +400,8 @@ async def _add(office: Office, actor: str, made: Token, secret: str) -> NewToken
         # Of a password of eight characters even two are too many to show.
         hint = "" if made.kind == "smpp" else hint_of(secret)
         await accounts.add_token(tx, made, hint, office.clock.now_ms())
+        if made.kind == "smpp":
+            await binds.ensure_endpoint(tx, made.account_id, made.application_id, office.clock.now_ms())
         subject = show("tok", made.id)
         detail = {"kind": made.kind, "mode": made.mode, "scopes": sorted(made.scopes), "hint": hint or made.login}
         await note(office, tx, actor, made.account_id, "token.create", subject, **detail)

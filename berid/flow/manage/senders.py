@@ -9,7 +9,8 @@ from berid.base.ids import show
 from berid.base.phone import country_name
 from berid.domain.account import SenderName, SenderState
 from berid.domain.message import Category
-from berid.flow.manage.office import Office, missing, note, unfit
+from berid.flow.manage.attachments import attach
+from berid.flow.manage.office import Office, missing, note, too_late, unfit
 from berid.store import accounts
 
 CATEGORIES = ("any", Category.TRANSACTIONAL.value, Category.PROMOTIONAL.value)
@@ -52,13 +53,13 @@ async def request_sender(
     *,
     country: str = "",
     category: str = "any",
-    documents: Sequence[str] = (),
+    documents: Sequence[int] = (),
     is_draft: bool = False,
 ) -> int:
     """Ask for a sender name and return its id; it is *submitted*, or a *draft* that nobody judges yet.
 
-    `country` empty means everywhere. `documents` are references to the papers that go with it. Raises `Refused` for a name that
-    cannot be approved (see `check_name`) and for one that the account has asked for before.
+    `country` empty means everywhere. `documents` are ids of the account's files: the papers that go with it. Raises `Refused` for
+    a name that cannot be approved (see `check_name`) and for one that the account has asked for before.
     """
     check_name(channel, name, country, category)
     identifier = office.ids.next()
@@ -69,8 +70,9 @@ async def request_sender(
             raise missing("account")
         if await accounts.has_sender(tx, account_id, channel, name, country, category):
             raise unfit("name", f"the account has asked for {name!r} before, for this country and category")
-        await accounts.add_sender(tx, sender, documents, office.clock.now_ms())
+        await accounts.add_sender(tx, sender, office.clock.now_ms())
         subject = show("snd", identifier)
+        await attach(tx, account_id, documents, subject, "documents")
         detail = {"name": name, "channel": channel, "country": country, "category": category, "state": state.value}
         await note(office, tx, actor, account_id, "sender.request", subject, **detail)
     return identifier
@@ -85,10 +87,12 @@ async def move_sender(
     *,
     reason: str = "",
     expires_ms: int = 0,
+    documents: Sequence[int] = (),
 ) -> None:
     """Move a sender name into another state, as `_MOVES` allows. Approved names end at `expires_ms`; 0 means never.
 
-    A name that needs information, is rejected or suspended must be told the `reason`. Raises `Refused`.
+    A name that needs information, is rejected or suspended must be told the `reason`. `documents` are more papers for it, ids of
+    the account's files. Raises `Refused`, with WRONG_STATE for a state that cannot follow.
     """
     now_ms = office.clock.now_ms()
     if state in _NEEDS_REASON and not reason:
@@ -102,10 +106,11 @@ async def move_sender(
         before = SenderState(found.state)
         if state not in _MOVES[before]:
             allowed = ", ".join(sorted(following.value for following in _MOVES[before]))
-            raise unfit("state", f"a name that is {before.value} can become {allowed}, not {state.value}")
+            raise too_late(f"a name that is {before.value} can become {allowed}, not {state.value}")
         if not await accounts.set_sender_state(tx, account_id, sender_id, before, state, reason, expires_ms, now_ms):
-            raise unfit("state", "somebody else has just changed this name; look again")
+            raise too_late("somebody else has just changed this name; look again")
         subject = show("snd", sender_id)
+        await attach(tx, account_id, documents, subject, "documents")
         detail = {"name": found.name, "before": before.value, "state": state.value, "reason": reason}
         await note(office, tx, actor, account_id, "sender.move", subject, **detail, expires_ms=expires_ms)
 

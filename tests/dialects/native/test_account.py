@@ -60,11 +60,12 @@ async def test_balance_shows_the_wallets_of_the_tokens_mode(api: Api) -> None:
 async def test_senders_are_listed_with_their_states(api: Api) -> None:
     senders = api.rt.directory.senders
     name = senders[ACCOUNT_ID, "sms", "Berid"][0]
-    waiting = replace(name, name="Acme", country="TR", state=SenderState.SUBMITTED, expires_ms=START_MS)
+    waiting = replace(name, id=40, name="Acme", country="TR", state=SenderState.SUBMITTED, expires_ms=START_MS)
     theirs = replace(name, name="Theirs", account_id=9)
     more = {(ACCOUNT_ID, "sms", "Acme"): (waiting,), (9, "sms", "Theirs"): (theirs,)}
     with_directory(api.rt, senders={**senders, **more})
     acme = {
+        "id": "snd_40",
         "name": "Acme",
         "channel": "sms",
         "country": "TR",
@@ -72,7 +73,7 @@ async def test_senders_are_listed_with_their_states(api: Api) -> None:
         "state": "submitted",
         "expires_at": "2026-09-21T14:13:20.000Z",
     }
-    berid = acme | {"name": "Berid", "country": "", "state": "approved", "expires_at": None}
+    berid = acme | {"id": "snd_4", "name": "Berid", "country": "", "state": "approved", "expires_at": None}
     assert (await api("GET", "/senders")).json == {"data": [acme, berid]}
     assert (await api("GET", "/senders?channel=sms")).json == {"data": [acme, berid]}
     assert (await api("GET", "/senders?channel=voice")).json == {"data": []}

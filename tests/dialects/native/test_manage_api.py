@@ -1,5 +1,6 @@
 """Management: who may change what, that a secret is shown once, and that every change is written down."""
 
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,12 @@ class Desk:
         answer = await self(method, path, body, token=token or self.operator)
         assert 200 <= answer.status < 300, answer.body
         return answer.json if answer.body else None
+
+    async def hand_in(self, name: str = "slip.pdf", content: bytes = b"", token: str = "") -> Any:
+        """A file of the first account, unless another's token is given; every one has a content of its own."""
+        content = content or b"%PDF-1.7 " + name.encode()
+        body = {"name": name, "content": b64encode(content).decode()}
+        return await self.yes("POST", "/attachments", body, token=token or self.mine.manager)
 
     async def reload(self) -> None:
         async with self.api.rt.store.read() as tx:
@@ -296,21 +303,26 @@ async def test_an_application_that_cannot_change_so_does_not_change_at_all(
 
 
 async def test_a_sender_name_goes_from_wish_to_yes(desk: Desk) -> None:
-    asked = await desk.yes("POST", "/senders", {"name": "Acme", "documents": ["cr-1"]}, token=desk.mine.manager)
-    assert (asked["state"], asked["documents"]) == ("submitted", ["cr-1"])
+    papers = [await desk.hand_in(name) for name in ("register.pdf", "letter.pdf")]
+    body = {"name": "Acme", "documents": [papers[0]["id"]]}
+    asked = await desk.yes("POST", "/senders", body, token=desk.mine.manager)
+    assert (asked["state"], asked["documents"]) == ("submitted", papers[:1])
     listed = await desk.yes("GET", "/operator/senders?state=submitted")
-    assert [each["id"] for each in listed["data"]] == [asked["id"]]
+    assert [(each["id"], each["documents"]) for each in listed["data"]] == [(asked["id"], papers[:1])]
     path = f"/operator/senders/{asked['id']}"
     told = await desk.yes("POST", f"{path}/needs-info", {"reason": "which company?"})
     assert (told["state"], told["account"]) == ("needs_info", show("acc", desk.mine.account_id))
     seen = await desk.yes("GET", f"/senders/{asked['id']}", token=desk.mine.manager)
     assert seen["reason"] == "which company?"
-    await desk.yes("POST", f"/senders/{asked['id']}/submit", token=desk.mine.manager)
+    more = {"documents": [papers[1]["id"]]}
+    again = await desk.yes("POST", f"/senders/{asked['id']}/submit", more, token=desk.mine.manager)
+    assert (again["state"], again["documents"]) == ("submitted", papers)
     ends_ms = desk.api.clock.now_ms() + DAY_MS
     approved = await desk.yes("POST", f"{path}/approve", {"expires_at": ends_ms})
     assert (approved["state"], approved["expires_at"] is None) == ("approved", False)
     assert (await desk.yes("POST", f"{path}/suspend", {"reason": "complaints"}))["state"] == "suspended"
-    assert (await desk("POST", f"{path}/reject", {"reason": "no"}, token=desk.operator)).status == 400
+    late = await desk("POST", f"{path}/reject", {"reason": "no"}, token=desk.operator)
+    assert (late.status, late.json["code"]) == (409, "wrong_state")
     gone = await desk.yes("POST", f"/senders/{asked['id']}/withdraw", token=desk.mine.manager)
     assert gone["state"] == "withdrawn"
     other = await desk.yes("POST", "/senders", {"name": "Other", "draft": True}, token=desk.mine.manager)

@@ -6,11 +6,14 @@ The account is always the token's, never the request's; only paths below `/opera
 
 from __future__ import annotations
 
-from berid.dialects.native.manage import books, carriers, operator, people, senders
+from berid.dialects.native.manage import attachments, books, carriers, international, operator, people, senders, topups
 
 ENDPOINTS = (
     *people.ENDPOINTS,
     *senders.ENDPOINTS,
+    *attachments.ENDPOINTS,
+    *topups.ENDPOINTS,
+    *international.ENDPOINTS,
     *books.ENDPOINTS,
     *operator.ENDPOINTS,
     *carriers.ENDPOINTS,

@@ -216,6 +216,12 @@ class PriceUse(msgspec.Struct, forbid_unknown_fields=True):
     rank: Rank = 100
 
 
+class PriceUser(msgspec.Struct, forbid_unknown_fields=True):
+    """Who no longer buys by the list; empty: all that have none of their own."""
+
+    account: str = ""
+
+
 class Price(msgspec.Struct):
     """One row of a price list."""
 
@@ -472,6 +478,13 @@ async def use_price_list(call: Call[PriceUse, None]) -> Response:
     return Response(204)
 
 
+async def drop_price_list(call: Call[None, PriceUser]) -> Response:
+    """DELETE /operator/price-lists/{id}/use."""
+    account_id = read_id("acc", call.query.account, "account")
+    await manage.drop_price_list(Office.of(call.rt), call.actor, account_id, call.path_id("prl"))
+    return Response(204)
+
+
 def _shown_list(each: accounts.PriceListRecord) -> PriceListItem:
     return PriceListItem(
         show("prl", each.id), each.name, each.channel, each.currency, each.charge_on, rfc3339(each.created_ms)
@@ -568,6 +581,17 @@ ENDPOINTS = (
         None,
         _OPERATOR,
         body=PriceUse,
+        status=204,
+        refusals=_NOT_FOUND,
+    ),
+    Endpoint(
+        "DELETE",
+        "/operator/price-lists/{id}/use",
+        drop_price_list,
+        "Let an account no longer buy by a price list",
+        None,
+        _OPERATOR,
+        query=PriceUser,
         status=204,
         refusals=_NOT_FOUND,
     ),

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from berid.base.ids import show
-from berid.base.money import format_micros, parse_micros
+from berid.base.money import format_micros
 from berid.dialects.native.account import MyAccount
 from berid.dialects.native.endpoint import Call, Endpoint
 from berid.dialects.native.manage.people import (
@@ -25,7 +25,8 @@ from berid.dialects.native.manage.people import (
     make_token,
     wallets_of,
 )
-from berid.dialects.native.manage.senders import SenderRequest, sender_request
+from berid.dialects.native.manage.senders import SenderRequest, sender_requests
+from berid.dialects.native.manage.topups import EnteredMoney, Objection, amount_of, created, once_of
 from berid.dialects.native.shapes import or_none, read_cursor, read_id, read_moment, rfc3339, write_cursor
 from berid.dialects.web import Response
 from berid.domain.account import Account, Scope, SenderState
@@ -104,16 +105,10 @@ class Approval(msgspec.Struct, forbid_unknown_fields=True):
     expires_at: str | int | None = None
 
 
-class Objection(msgspec.Struct, forbid_unknown_fields=True):
-    """Why, in words that the owner can act upon."""
-
-    reason: Annotated[str, Meta(min_length=1, max_length=1_000)]
-
-
 class TopUp(msgspec.Struct, forbid_unknown_fields=True):
     """Money to enter: paid (`topup`), given (`bonus`), or a correction (`adjust`: may be negative, and needs a note).
 
-    `amount` is decimal. Calling twice enters it twice.
+    `amount` is decimal. Calling twice enters it twice, unless both calls have the same Idempotency-Key.
     """
 
     account: str
@@ -124,12 +119,12 @@ class TopUp(msgspec.Struct, forbid_unknown_fields=True):
     note: Annotated[str, Meta(max_length=1_000)] = ""
 
 
-class EnteredMoney(msgspec.Struct):
-    """The entry, and what is available in the wallet now."""
+class CreditLimit(msgspec.Struct, forbid_unknown_fields=True):
+    """How far one wallet of an account may go below zero; decimal, 0 for not at all."""
 
-    entry: str
-    available: str
+    mode: Mode
     currency: str
+    limit: str
 
 
 class JobQuery(PageQuery):
@@ -302,12 +297,10 @@ async def create_account(call: Call[NewAccount, None]) -> AccountDetail:
 
 
 async def change_account(call: Call[AccountChange, None]) -> AccountDetail:
-    """PATCH /operator/accounts/{id}. Everything is read before anything is changed."""
+    """PATCH /operator/accounts/{id}."""
     body, account_id, office = call.body, call.path_id("acc"), Office.of(call.rt)
-    found = await _account(call, account_id)
-    rules = manage.read_rules(body.rules, found.rules) if body.rules is not None else None
-    if rules is not None:
-        await manage.set_account_rules(office, call.actor, account_id, rules)
+    if body.rules is not None:
+        await manage.set_account_rules(office, call.actor, account_id, body.rules)
     if body.state is not None:
         await manage.set_account_state(office, call.actor, account_id, body.state)
     return await _detail(call, account_id)
@@ -334,7 +327,8 @@ async def _account(call: Call[Any, Any], account_id: int) -> Account:
 async def _detail(call: Call[Any, Any], account_id: int) -> AccountDetail:
     found = await _account(call, account_id)
     async with call.rt.store.read() as tx:
-        return AccountDetail(**account_fields(found), wallets=await wallets_of(tx, account_id))
+        wallets = await wallets_of(tx, account_id, call.rt.clock.now_ms())
+    return AccountDetail(**account_fields(found), wallets=wallets)
 
 
 # ── Sender names ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -346,8 +340,8 @@ async def list_senders(call: Call[None, SenderRequestQuery]) -> SenderRequestPag
     state = query.state.value if query.state is not None else ""
     async with call.rt.store.read() as tx:
         found = await business.senders(tx, state, read_cursor(query.cursor), query.limit + 1)
-    shown = found[: query.limit]
-    data = [sender_request(each) for each in shown]
+        shown = found[: query.limit]
+        data = await sender_requests(tx, shown)
     return SenderRequestPage(data, write_cursor(shown[-1].id if len(found) > query.limit else 0))
 
 
@@ -375,35 +369,38 @@ async def ask_about_sender(call: Call[Objection, None]) -> SenderRequest:
 
 async def _move(call: Call[Any, None], state: SenderState, *, reason: str = "", expires_ms: int = 0) -> SenderRequest:
     sender_id = call.path_id("snd")
-    found = await _sender(call, sender_id)
-    await manage.move_sender(
-        Office.of(call.rt), call.actor, found.account_id, sender_id, state, reason=reason, expires_ms=expires_ms
-    )
-    return sender_request(await _sender(call, sender_id))
-
-
-async def _sender(call: Call[Any, None], sender_id: int) -> accounts.SenderRecord:
     async with call.rt.store.read() as tx:
         found = await business.sender(tx, sender_id)
     if found is None:
         raise refused(RefusalKind.NOT_FOUND, "there is no such sender name", "id")
-    return found
+    await manage.move_sender(
+        Office.of(call.rt), call.actor, found.account_id, sender_id, state, reason=reason, expires_ms=expires_ms
+    )
+    async with call.rt.store.read() as tx:
+        moved = await business.sender(tx, sender_id)
+        assert moved is not None
+        return (await sender_requests(tx, [moved]))[0]
 
 
 # ── Money ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def top_up(call: Call[TopUp, None]) -> EnteredMoney:
+async def top_up(call: Call[TopUp, None]) -> Response:
     """POST /operator/topups."""
-    body = call.body
-    try:
-        amount = parse_micros(body.amount)
-    except ValueError as error:
-        raise refused(RefusalKind.MALFORMED, str(error), "amount") from None
+    body, amount, once = call.body, amount_of(call.body.amount), await once_of(call)
     enter = {"topup": manage.top_up, "bonus": manage.add_bonus, "adjust": manage.adjust}[body.kind]
     account_id = read_id("acc", body.account, "account")
-    done = await enter(Office.of(call.rt), call.actor, account_id, body.mode, body.currency, amount, body.note)
-    return EnteredMoney(show("ent", done.entry_id), format_micros(done.available_micros), body.currency)
+    done = await enter(Office.of(call.rt), call.actor, account_id, body.mode, body.currency, amount, body.note, once)
+    entered = EnteredMoney(show("ent", done.entry_id), format_micros(done.available_micros), done.currency)
+    return created(entered, done.is_replay)
+
+
+async def set_credit_limit(call: Call[CreditLimit, None]) -> AccountDetail:
+    """PUT /operator/accounts/{id}/credit-limit."""
+    body, account_id = call.body, call.path_id("acc")
+    limit = amount_of(body.limit, "limit")
+    await manage.set_credit_limit(Office.of(call.rt), call.actor, account_id, body.mode, body.currency, limit)
+    return await _detail(call, account_id)
 
 
 async def verify_ledger(call: Call[None, None]) -> LedgerProof:
@@ -536,6 +533,7 @@ async def audit(call: Call[None, AuditQuery]) -> AuditPage:
 
 
 _NOT_FOUND = (RefusalKind.NOT_FOUND,)
+_STEP = (RefusalKind.NOT_FOUND, RefusalKind.WRONG_STATE)
 _MOMENTS = (RefusalKind.SCHEDULE_DATE_INVALID, RefusalKind.SCHEDULE_TIME_INVALID)
 _OPERATOR = Scope.OPERATOR
 
@@ -609,7 +607,7 @@ ENDPOINTS = (
         SenderRequest,
         _OPERATOR,
         body=Approval,
-        refusals=(*_NOT_FOUND, *_MOMENTS),
+        refusals=(*_STEP, *_MOMENTS),
     ),
     Endpoint(
         "POST",
@@ -619,7 +617,7 @@ ENDPOINTS = (
         SenderRequest,
         _OPERATOR,
         body=Objection,
-        refusals=_NOT_FOUND,
+        refusals=_STEP,
     ),
     Endpoint(
         "POST",
@@ -629,7 +627,7 @@ ENDPOINTS = (
         SenderRequest,
         _OPERATOR,
         body=Objection,
-        refusals=_NOT_FOUND,
+        refusals=_STEP,
     ),
     Endpoint(
         "POST",
@@ -639,7 +637,7 @@ ENDPOINTS = (
         SenderRequest,
         _OPERATOR,
         body=Objection,
-        refusals=_NOT_FOUND,
+        refusals=_STEP,
     ),
     Endpoint(
         "POST",
@@ -650,6 +648,17 @@ ENDPOINTS = (
         _OPERATOR,
         body=TopUp,
         status=201,
+        refusals=(*_NOT_FOUND, RefusalKind.IDEMPOTENCY_CONFLICT),
+        is_keyed=True,
+    ),
+    Endpoint(
+        "PUT",
+        "/operator/accounts/{id}/credit-limit",
+        set_credit_limit,
+        "Let an account owe in a wallet",
+        AccountDetail,
+        _OPERATOR,
+        body=CreditLimit,
         refusals=_NOT_FOUND,
     ),
     Endpoint(

@@ -20,9 +20,10 @@ from berid.dialects.native.shapes import or_none, read_id, read_moment, rfc3339
 from berid.dialects.web import Response
 from berid.domain.account import Account, Application, Rules, Scope
 from berid.domain.errors import RefusalKind, refused
+from berid.domain.ledger import TOPUP_TARGET_MS, TOPUP_WAITS
 from berid.flow import manage
 from berid.flow.manage import Office
-from berid.store import Tx, accounts, business, ledger
+from berid.store import Tx, accounts, business, ledger, topups
 
 Mode = Literal["test", "live"]
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -35,6 +36,16 @@ _SECRET_RULES = ("pass_phrase",)
 """Rules that are never shown again."""
 
 
+class OpenTopups(msgspec.Struct):
+    """The open top-up requests of a wallet: how many, and of those that wait for the operator the oldest's time, and when it
+    should be decided."""
+
+    count: int
+    oldest_at: str | None
+    due_at: str | None
+    is_late: bool
+
+
 class AccountWallet(msgspec.Struct):
     """A wallet with its id, by which its entries are listed. Amounts are decimal."""
 
@@ -45,6 +56,7 @@ class AccountWallet(msgspec.Struct):
     held: str
     spent_total: str
     credit_limit: str
+    open_topups: OpenTopups
 
 
 class OwnAccount(MyAccount):
@@ -143,7 +155,8 @@ async def own_account(call: Call[None, None]) -> OwnAccount:
     account_id = call.caller.account.id
     async with call.rt.store.read() as tx:
         found = await business.account(tx, account_id)
-        return OwnAccount(**account_fields(found or call.caller.account), wallets=await wallets_of(tx, account_id))
+        wallets = await wallets_of(tx, account_id, call.rt.clock.now_ms())
+    return OwnAccount(**account_fields(found or call.caller.account), wallets=wallets)
 
 
 def account_fields(account: Account) -> dict[str, Any]:
@@ -164,8 +177,9 @@ def rules_fields(rules: Rules) -> dict[str, Any]:
     return {name: value for name, value in msgspec.structs.asdict(rules).items() if name not in _SECRET_RULES}
 
 
-async def wallets_of(tx: Tx, account_id: int) -> list[AccountWallet]:
+async def wallets_of(tx: Tx, account_id: int, now_ms: int) -> list[AccountWallet]:
     """All wallets of an account, as they are shown."""
+    waiting = await topups.open_topups(tx, account_id, [state.value for state in TOPUP_WAITS])
     return [
         AccountWallet(
             show("wal", each.id),
@@ -175,9 +189,17 @@ async def wallets_of(tx: Tx, account_id: int) -> list[AccountWallet]:
             format_micros(each.held_micros),
             format_micros(each.spent_micros),
             format_micros(each.credit_limit_micros),
+            _open_topups(waiting.get(each.id), now_ms),
         )
         for each in await ledger.wallets(tx, account_id)
     ]
+
+
+def _open_topups(found: topups.OpenTopups | None, now_ms: int) -> OpenTopups:
+    if found is None or not found.oldest_ms:
+        return OpenTopups(found.count if found is not None else 0, None, None, False)
+    due_ms = found.oldest_ms + TOPUP_TARGET_MS
+    return OpenTopups(found.count, rfc3339(found.oldest_ms), rfc3339(due_ms), now_ms > due_ms)
 
 
 async def list_applications(call: Call[None, None]) -> ApplicationList:
@@ -202,18 +224,14 @@ async def make_application(call: Call[Any, None], account_id: int, body: NewAppl
 
 
 async def change_application(call: Call[ApplicationChange, None]) -> AnApplication:
-    """PATCH /applications/{id}. Everything is read before anything is changed."""
+    """PATCH /applications/{id}."""
     body, account_id, application_id = call.body, call.caller.account.id, call.path_id("app")
     office, actor = Office.of(call.rt), call.actor
-    async with call.rt.store.read() as tx:
-        found = await business.application(tx, account_id, application_id)
-    if found is None:
-        raise _no_application()
-    rules = manage.read_rules(body.rules, found.rules) if body.rules is not None else None
+    await _find_application(call, account_id, application_id)
+    if body.rules is not None:
+        await manage.set_application_rules(office, actor, account_id, application_id, body.rules)
     if body.services is not None:
         await manage.set_services(office, actor, account_id, application_id, body.services)
-    if rules is not None:
-        await manage.set_application_rules(office, actor, account_id, application_id, rules)
     if body.state is not None:
         await manage.set_application_state(office, actor, account_id, application_id, body.state)
     return await _find_application(call, account_id, application_id)
@@ -324,12 +342,8 @@ async def _find_application(call: Call[Any, Any], account_id: int, application_i
     async with call.rt.store.read() as tx:
         found = await business.application(tx, account_id, application_id)
     if found is None:
-        raise _no_application()
+        raise refused(RefusalKind.NOT_FOUND, "there is no such application", "id")
     return _application(found)
-
-
-def _no_application() -> Exception:
-    return refused(RefusalKind.NOT_FOUND, "there is no such application", "id")
 
 
 def _application(each: Application) -> AnApplication:

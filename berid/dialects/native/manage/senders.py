@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from berid.base.ids import show
 from berid.base.phone import is_possible, lenient
 from berid.dialects.native.endpoint import Call, Endpoint
+from berid.dialects.native.manage.attachments import Attachment, AttachmentIds, attachment, attachment_ids
 from berid.dialects.native.problems import Reason, refusals
 from berid.dialects.native.shapes import or_none, read_id, rfc3339
 from berid.domain.account import Scope, SenderState
@@ -20,22 +21,28 @@ from berid.flow import manage
 from berid.flow.accept import explain
 from berid.flow.consent import would_pass
 from berid.flow.manage import Office
-from berid.store import accounts, business
+from berid.store import Tx, accounts, attachments, business
 from berid.store.accounts import SenderRecord
 
 
 class SenderWish(msgspec.Struct, forbid_unknown_fields=True):
     """A sender name to ask for. An empty country means every country; a `draft` is not judged until it is submitted.
 
-    `documents` are references to the papers that go with it.
+    `documents` are ids of the papers that go with it, see POST /attachments.
     """
 
     name: str
     channel: str = "sms"
     country: str = ""
     category: Literal["any", "transactional", "promotional"] = "any"
-    documents: Annotated[list[Annotated[str, Meta(max_length=255)]], Meta(max_length=20)] = []
+    documents: AttachmentIds = []
     draft: bool = False
+
+
+class SenderPapers(msgspec.Struct, forbid_unknown_fields=True):
+    """More papers for a sender name."""
+
+    documents: AttachmentIds = []
 
 
 class SenderRequest(msgspec.Struct):
@@ -49,7 +56,7 @@ class SenderRequest(msgspec.Struct):
     category: str
     state: str
     reason: str
-    documents: list[str]
+    documents: list[Attachment]
     created_at: str
     updated_at: str
     expires_at: str | None
@@ -100,7 +107,7 @@ async def request_sender(call: Call[SenderWish, None]) -> SenderRequest:
         body.name,
         country=body.country,
         category=body.category,
-        documents=body.documents,
+        documents=attachment_ids(body.documents, "documents"),
         is_draft=body.draft,
     )
     return await _own(call, identifier)
@@ -111,9 +118,9 @@ async def get_sender(call: Call[None, None]) -> SenderRequest:
     return await _own(call, call.path_id("snd"))
 
 
-async def submit_sender(call: Call[None, None]) -> SenderRequest:
+async def submit_sender(call: Call[SenderPapers, None]) -> SenderRequest:
     """POST /senders/{id}/submit."""
-    return await _move(call, SenderState.SUBMITTED)
+    return await _move(call, SenderState.SUBMITTED, attachment_ids(call.body.documents, "documents"))
 
 
 async def withdraw_sender(call: Call[None, None]) -> SenderRequest:
@@ -121,36 +128,40 @@ async def withdraw_sender(call: Call[None, None]) -> SenderRequest:
     return await _move(call, SenderState.WITHDRAWN)
 
 
-async def _move(call: Call[None, None], state: SenderState) -> SenderRequest:
+async def _move(call: Call[Any, None], state: SenderState, documents: Sequence[int] = ()) -> SenderRequest:
     account_id, sender_id = call.caller.account.id, call.path_id("snd")
-    await manage.move_sender(Office.of(call.rt), call.actor, account_id, sender_id, state)
+    await manage.move_sender(Office.of(call.rt), call.actor, account_id, sender_id, state, documents=documents)
     return await _own(call, sender_id)
 
 
 async def _own(call: Call[Any, Any], sender_id: int) -> SenderRequest:
     async with call.rt.store.read() as tx:
         found = await accounts.sender(tx, call.caller.account.id, sender_id)
-    if found is None:
-        raise refused(RefusalKind.NOT_FOUND, "there is no such sender name", "id")
-    return sender_request(found)
+        if found is None:
+            raise refused(RefusalKind.NOT_FOUND, "there is no such sender name", "id")
+        return (await sender_requests(tx, [found]))[0]
 
 
-def sender_request(found: SenderRecord) -> SenderRequest:
-    """A sender name as it is shown."""
-    return SenderRequest(
-        id=show("snd", found.id),
-        account=show("acc", found.account_id),
-        name=found.name,
-        channel=found.channel,
-        country=found.country,
-        category=found.category,
-        state=found.state,
-        reason=found.reason,
-        documents=list(found.documents),
-        created_at=rfc3339(found.created_ms),
-        updated_at=rfc3339(found.updated_ms),
-        expires_at=or_none(found.expires_ms),
-    )
+async def sender_requests(tx: Tx, found: Sequence[SenderRecord]) -> list[SenderRequest]:
+    """Sender names as they are shown, with their papers."""
+    papers = await attachments.of_subjects(tx, [show("snd", each.id) for each in found])
+    return [
+        SenderRequest(
+            id=show("snd", each.id),
+            account=show("acc", each.account_id),
+            name=each.name,
+            channel=each.channel,
+            country=each.country,
+            category=each.category,
+            state=each.state,
+            reason=each.reason,
+            documents=[attachment(paper) for paper in papers[show("snd", each.id)]],
+            created_at=rfc3339(each.created_ms),
+            updated_at=rfc3339(each.updated_ms),
+            expires_at=or_none(each.expires_ms),
+        )
+        for each in found
+    ]
 
 
 async def dry_run(call: Call[DryRun, None]) -> DryRunAnswer:
@@ -233,7 +244,8 @@ ENDPOINTS = (
         "Have a sender name judged, or judged again",
         SenderRequest,
         Scope.MANAGE,
-        refusals=_NOT_FOUND,
+        body=SenderPapers,
+        refusals=(*_NOT_FOUND, RefusalKind.WRONG_STATE),
     ),
     Endpoint(
         "POST",
@@ -242,7 +254,7 @@ ENDPOINTS = (
         "Give a sender name up",
         SenderRequest,
         Scope.MANAGE,
-        refusals=_NOT_FOUND,
+        refusals=(*_NOT_FOUND, RefusalKind.WRONG_STATE),
     ),
     Endpoint(
         "POST",

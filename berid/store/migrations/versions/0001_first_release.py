@@ -111,7 +111,6 @@ def upgrade() -> None:
         _text("category", "any"),
         _text("state", "draft"),
         _text("reason"),
-        _text("documents", "[]"),
         _big("created_ms"),
         _big("updated_ms"),
         _big("expires_ms"),
