@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from berid.dialects.native import problems
-from berid.dialects.native.endpoint import GROUP, Endpoint, encode
+from berid.dialects.native.endpoint import GROUP, PREFIX, Endpoint, encode
 from berid.dialects.native.openapi import document
 from berid.dialects.web import Request, Response, Route
 from berid.flow.ports import Runtime
@@ -65,8 +65,14 @@ def routes(rt: Runtime, endpoints: Sequence[Endpoint]) -> list[Route]:
         """The description of the API."""
         return Response(200, described)
 
-    handlers = (("/health/live", live), ("/health/ready", ready), ("/metrics", metrics), ("/openapi.json", openapi))
-    return [Route(("GET",), path, handler, GROUP, is_logged=False) for path, handler in handlers]
+    handlers = {
+        "/health/live": live,
+        "/health/ready": ready,
+        "/metrics": metrics,
+        "/openapi.json": openapi,
+        PREFIX + "/openapi.json": openapi,
+    }
+    return [Route(("GET",), path, handler, GROUP, is_logged=False) for path, handler in handlers.items()]
 
 
 async def _readiness(rt: Runtime, request: Request) -> Readiness:
