@@ -6,7 +6,7 @@ from berid.dialects import caller_of
 from berid.dialects.reading import Unreadable
 from berid.dialects.taqnyat.reading import Fields
 from berid.dialects.web import Request
-from berid.domain.account import Caller, Scope, check_caller, check_sender
+from berid.domain.account import Caller, Scope, check_caller
 from berid.domain.errors import Refusal, RefusalKind, Refused, refused
 from berid.flow.ports import Runtime
 
@@ -49,19 +49,3 @@ def bearer_of(request: Request) -> str:
     """The token in the Authorization header, or ""."""
     given = request.headers.get(b"authorization", b"")
     return given[7:].strip().decode("latin-1") if given[:7].lower() == b"bearer " else ""
-
-
-def why_not(rt: Runtime, caller: Caller, channel: str, sender: str, category: str) -> list[Refusal]:
-    """What forbids a message whose other parameters cannot be read: gates and sender, which are told before those.
-
-    `accept`, which gathers everything else, cannot be asked with half a request.
-    """
-    refusals = check_caller(caller, Scope.SEND, channel)
-    if sender:
-        names = rt.directory.senders.get((caller.account.id, channel, sender), ())
-        _, refusal = check_sender(names, None, category, rt.clock.now_ms())
-        if refusal is not None:
-            refusals.append(refusal)
-    else:
-        refusals.append(Refusal(RefusalKind.SENDER_MISSING, "no sender was given", "sender"))
-    return refusals

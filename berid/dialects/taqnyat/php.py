@@ -6,19 +6,18 @@ a request that nothing else forbids hears code 101, as if sending were switched 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import msgspec
 
 from berid.base.money import format_micros
 from berid.dialects.taqnyat import answers
-from berid.dialects.taqnyat.calls import read_call, why_not
-from berid.dialects.taqnyat.reading import key_of, numbers_of, text_of, texts_of
+from berid.dialects.taqnyat.calls import read_call
+from berid.dialects.taqnyat.reading import attempt, key_of, numbers_of, text_of, texts_of
 from berid.dialects.web import Request, Response
-from berid.domain.account import Caller, Scope
-from berid.domain.errors import Refusal, RefusalKind, Refused
-from berid.domain.message import Accepted, Category, Content, Submission
+from berid.domain.account import Scope
+from berid.domain.errors import Refusal, RefusalKind
+from berid.domain.message import Category, Content, Submission
 from berid.flow.accept import accept
 from berid.flow.ports import Runtime
 
@@ -40,19 +39,16 @@ async def send_voice(rt: Runtime, request: Request) -> Response:
     """`/voiceSend.php`: call up to 1,000 numbers from `callerId` and play the file at `audioUrl`."""
     channel = "voice"
     caller, fields = await read_call(rt, request, Scope.SEND, channel)
-    caller_id = ""
-    try:
-        caller_id = text_of(fields, "callerId").strip()
-        usable, rejected = numbers_of(fields, "recipients", caller.application.rules.lenient_numbers)
-        audio_url = text_of(fields, "audioUrl").strip()
-    except Refused as error:
-        raise Refused(*why_not(rt, caller, channel, caller_id, _CATEGORY.value), *error.refusals) from None
-    faults = []
+    faults = _installed(rt, channel)
+    caller_id = (attempt(faults, text_of, fields, "callerId") or "").strip()
+    is_lenient = caller.application.rules.lenient_numbers
+    usable, rejected = attempt(faults, numbers_of, fields, "recipients", is_lenient) or ([], [])
+    audio_url = (attempt(faults, text_of, fields, "audioUrl") or "").strip()
     if not audio_url:
         faults.append(Refusal(RefusalKind.CONTENT_MISSING, "audioUrl was not given", "audioUrl"))
     elif not _is_url(audio_url):
         faults.append(Refusal(RefusalKind.CONTENT_INVALID, "audioUrl is not the address of a file", "audioUrl"))
-    accepted = await _accept(
+    accepted = await accept(
         rt,
         caller,
         Submission(
@@ -63,8 +59,8 @@ async def send_voice(rt: Runtime, request: Request) -> Response:
             category=_CATEGORY,
             rejected=rejected,
             allows_partial=len(usable) > 1,
+            faults=faults,
         ),
-        faults,
     )
     request.message_id = accepted.message_id
     english, arabic = answers.SENT_TEXT
@@ -94,22 +90,19 @@ async def send_mail(rt: Runtime, request: Request) -> Response:
     """`/mailSend.php`: an e-mail to up to 1,000 addresses. `msg` is a text or HTML; `campaignName` may be empty."""
     channel = "email"
     caller, fields = await read_call(rt, request, Scope.SEND, channel)
-    sender = ""
-    try:
-        sender = text_of(fields, "from").strip()
-        given = texts_of(fields, "to")
-        subject = text_of(fields, "subject")
-        message = text_of(fields, "msg")
-        campaign = key_of(fields, "campaignName")
-    except Refused as error:
-        raise Refused(*why_not(rt, caller, channel, sender, _CATEGORY.value), *error.refusals) from None
+    faults = _installed(rt, channel)
+    sender = (attempt(faults, text_of, fields, "from") or "").strip()
+    given = attempt(faults, texts_of, fields, "to") or []
+    subject = attempt(faults, text_of, fields, "subject") or ""
+    message = attempt(faults, text_of, fields, "msg") or ""
+    campaign = attempt(faults, key_of, fields, "campaignName") or ""
     usable = [address for address in given if _is_address(address)]
-    faults = [
+    faults += [
         Refusal(RefusalKind.CONTENT_MISSING, f"{name} was not given", name)
         for name, text in (("subject", subject), ("msg", message))
         if not text.strip()
     ]
-    accepted = await _accept(
+    accepted = await accept(
         rt,
         caller,
         Submission(
@@ -121,9 +114,9 @@ async def send_mail(rt: Runtime, request: Request) -> Response:
             reference=campaign,
             rejected=[address for address in given if not _is_address(address)],
             allows_partial=len(usable) > 1,
+            faults=faults,
             options={"subject": subject},
         ),
-        faults,
     )
     request.message_id = accepted.message_id
     english, arabic = answers.SENT_TEXT
@@ -137,18 +130,9 @@ async def send_mail(rt: Runtime, request: Request) -> Response:
     return Response(201, _encode(answers.envelope(data)))
 
 
-async def _accept(rt: Runtime, caller: Caller, submission: Submission, faults: Sequence[Refusal]) -> Accepted:
-    """`accept`, unless the dialect has found `faults` or the channel is not here; then `Refused` with all that can be seen."""
-    if not faults and submission.channel in rt.channels:
-        return await accept(rt, caller, submission)
-    refusals = why_not(rt, caller, submission.channel, submission.sender, submission.category.value)
-    if not submission.recipients:
-        kind = RefusalKind.RECIPIENT_INVALID if submission.rejected else RefusalKind.RECIPIENT_MISSING
-        refusals.append(Refusal(kind, "no usable recipient was given", "recipients"))
-    refusals += faults
-    if not refusals:
-        refusals.append(Refusal(RefusalKind.API_OFF, f"the service {submission.channel} is not installed"))
-    raise Refused(*refusals)
+def _installed(rt: Runtime, channel: str) -> list[Refusal]:
+    """What is wrong if this installation has no such channel: nothing leads there."""
+    return [] if channel in rt.channels else [Refusal(RefusalKind.NO_ROUTE, f"{channel} is not installed")]
 
 
 def _is_url(text: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from berid.base.phone import international, is_possible, lenient
-from berid.domain.errors import RefusalKind, refused
+from berid.domain.errors import Refusal, RefusalKind, Refused, refused
 
 RECIPIENTS_MAX = 1_000
 """Recipients of one request, by the provider's rule."""
@@ -17,6 +17,20 @@ KEY_MAX = 255
 """Characters of the names that callers give to their messages and requests: they are looked up by an index."""
 
 Fields = Mapping[str, Any]
+
+Value = TypeVar("Value")
+
+
+def attempt(faults: list[Refusal], read: Callable[..., Value], *arguments: object) -> Value | None:
+    """What `read(*arguments)` makes of a parameter; None, with the reasons added to `faults`, if it raises `Refused`.
+
+    So that `accept` can be asked with whatever could be read, and the caller hears what the provider would say first.
+    """
+    try:
+        return read(*arguments)
+    except Refused as error:
+        faults += error.refusals
+        return None
 
 
 def text_of(fields: Fields, name: str) -> str:

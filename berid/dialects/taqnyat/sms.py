@@ -7,11 +7,11 @@ from hashlib import sha256
 import msgspec
 
 from berid.dialects.taqnyat import answers
-from berid.dialects.taqnyat.calls import NAME, read_call, read_permitted, why_not
-from berid.dialects.taqnyat.reading import Fields, due_of, key_of, numbers_of, text_of
+from berid.dialects.taqnyat.calls import NAME, read_call, read_permitted
+from berid.dialects.taqnyat.reading import Fields, attempt, due_of, key_of, numbers_of, text_of
 from berid.dialects.web import Request, Response
 from berid.domain.account import Caller, Scope
-from berid.domain.errors import RefusalKind, Refused, refused
+from berid.domain.errors import Refusal, RefusalKind, Refused, refused
 from berid.domain.message import Accepted, Category, Content, Submission
 from berid.flow.accept import accept
 from berid.flow.cancel import cancel
@@ -67,18 +67,15 @@ async def delete(rt: Runtime, request: Request) -> Response:
 
 
 def _submission(rt: Runtime, caller: Caller, fields: Fields) -> Submission:
-    """The parameters of a send in our words. Raises `Refused` for what cannot be read, together with what comes before it."""
+    """The parameters of a send in our words; what cannot be read is among the submission's faults."""
     rules = caller.application.rules
-    sender = ""
-    try:
-        sender = text_of(fields, "sender").strip()
-        usable, rejected = numbers_of(fields, "recipients", rules.lenient_numbers)
-        text = text_of(fields, "body")
-        due_ms = due_of(fields, rt.config.dialects.taqnyat_zone)
-        sms_id = key_of(fields, "smsId")
-        delete_id = key_of(fields, "deleteId")
-    except Refused as error:
-        raise Refused(*why_not(rt, caller, CHANNEL, sender, _category(sender).value), *error.refusals) from None
+    faults: list[Refusal] = []
+    sender = (attempt(faults, text_of, fields, "sender") or "").strip()
+    usable, rejected = attempt(faults, numbers_of, fields, "recipients", rules.lenient_numbers) or ([], [])
+    text = attempt(faults, text_of, fields, "body") or ""
+    due_ms = attempt(faults, due_of, fields, rt.config.dialects.taqnyat_zone)
+    sms_id = attempt(faults, key_of, fields, "smsId") or ""
+    delete_id = attempt(faults, key_of, fields, "deleteId") or ""
     idempotency = None
     if rules.sms_id_is_key and sms_id:
         idempotency = _key(f"{caller.mode}:{sms_id}", sender, text, usable, rejected, due_ms, delete_id)
@@ -94,6 +91,7 @@ def _submission(rt: Runtime, caller: Caller, fields: Fields) -> Submission:
         idempotency=idempotency,
         rejected=rejected,
         allows_partial=True,
+        faults=faults,
     )
 
 
