@@ -123,6 +123,7 @@ class App:
             floor = await processes.largest_id(tx)
             await jobs.free_leases(tx, clock.now_ms(), slot)
             found = await directories.load(tx)
+        spoken = dialects.discover()
         rt = Runtime(
             config=config,
             clock=clock,
@@ -138,7 +139,8 @@ class App:
             metrics=metrics,
             channels=channels.discover(),
             directory=found,
-            dialects=dialects.discover(),
+            dialects=spoken.dialects,
+            listeners=spoken.listeners,
             trace=trace,
         )
         app = cls(config, rt, _name=name, _lock=lock)
@@ -178,10 +180,9 @@ class App:
             self._spawn("sweeper", Sweeper(rt).run())
             self._spawn("retention", Retention(rt).run())
             self._spawn("books", watch.prove_books())
-        for dialect in rt.dialects.values():
-            listen = getattr(dialect, "listen", None)
-            if listen is not None and dialect.name in roles:
-                self.ports.smpp, self.ports.smpps = await listen(rt)
+        for listener in rt.listeners.values():
+            if listener.name in roles:
+                self.ports.smpp, self.ports.smpps = await listener.listen(rt)
         if "web" in roles:
             await self._open_doors()
         self.is_ready = True
@@ -212,10 +213,8 @@ class App:
         rt = self.rt
         self.is_ready = False
         await asyncio.gather(*(listener.close() for listener in self._listeners))
-        for dialect in rt.dialects.values():
-            shut = getattr(dialect, "shut", None)
-            if shut is not None:
-                await shut(rt)
+        for listener in rt.listeners.values():
+            await listener.shut(rt)
         await self._cancel("links", "notifier", "sweeper", "retention", "books", "depths", "certificate", "requests")
         if self._requests is not None:
             await self._requests.write()

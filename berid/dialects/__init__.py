@@ -1,8 +1,9 @@
 """In: the languages that customers already speak to us.
 
 Every folder here is a dialect and offers an object named `dialect`; an installed package may offer more, as entry points of the
-group `berid.dialects`. `discover` finds them all, so nothing lists them. A dialect for HTTP is a `web.HttpDialect`; its
-routes, its words for every refusal and its callbacks are all that the rest of the product asks of it.
+group `berid.dialects`. `discover` finds them all, so nothing lists them. A dialect for HTTP is a `web.HttpDialect`: its
+routes, its words for every refusal and its callbacks are all that the rest of the product asks of it. One with a `listen` is
+a `ports.Listener`: its customers hold connections, and are told over these.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from berid.base.secret import hash_token
 from berid.domain.account import Caller
 from berid.domain.errors import RefusalKind, refused
-from berid.flow.ports import Dialect, Runtime
+from berid.flow.ports import Dialect, Listener, Runtime
 
 if TYPE_CHECKING:
     from berid.dialects.web import Request
@@ -24,14 +25,24 @@ ENTRY_POINTS = "berid.dialects"
 
 _KINDS = ("bearer", "api_key")
 
+_OF_HTTP = ("name", "refusals", "routes", "render", "is_told")
+_OF_LISTENER = ("name", "refusals", "listen", "shut")
+
+
+class Spoken(NamedTuple):
+    """All dialects by their names: those of HTTP, and those with connections of their own."""
+
+    dialects: dict[str, Dialect]
+    listeners: dict[str, Listener]
+
 
 class BrokenDialect(Exception):
     """A dialect cannot be used. The text names it and says why; the process must not start without it."""
 
 
-def discover() -> dict[str, Dialect]:
-    """Every dialect by its name: the folders here, then what installed packages offer. Raises `BrokenDialect`."""
-    found: dict[str, Dialect] = {}
+def discover() -> Spoken:
+    """Every dialect there is: the folders here, then what installed packages offer. Raises `BrokenDialect`."""
+    found = Spoken({}, {})
     sources = {f"{__name__}.{module.name}": module.name for module in iter_modules(__path__) if module.ispkg}
     for module, name in sources.items():
         try:
@@ -50,13 +61,15 @@ def discover() -> dict[str, Dialect]:
     return found
 
 
-def _add(found: dict[str, Dialect], source: str, dialect: Dialect) -> None:
-    missing = [name for name in ("name", "refusals", "routes", "render", "is_told") if not hasattr(dialect, name)]
+def _add(found: Spoken, source: str, dialect: Any) -> None:
+    is_listener = hasattr(dialect, "listen")
+    missing = [name for name in (_OF_LISTENER if is_listener else _OF_HTTP) if not hasattr(dialect, name)]
     if missing:
         raise BrokenDialect(f"the dialect {source} has no {', '.join(missing)}")
-    if dialect.name in found:
+    if dialect.name in found.dialects or dialect.name in found.listeners:
         raise BrokenDialect(f"two dialects are named {dialect.name}")
-    found[dialect.name] = dialect
+    kind: dict[str, Any] = found.listeners if is_listener else found.dialects
+    kind[dialect.name] = dialect
 
 
 def caller_of(rt: Runtime, token: str, request: Request, dialect: str) -> Caller:

@@ -115,7 +115,7 @@ class Connector(Protocol):
 
 
 class Dialect(Protocol):
-    """A language that customers already speak to us."""
+    """A language that customers speak to us over HTTP, and in which web addresses of theirs are told."""
 
     name: str
 
@@ -125,6 +125,29 @@ class Dialect(Protocol):
 
     def is_told(self, rt: Runtime, endpoint: Endpoint, status: int, body: bytes) -> bool:
         """Whether the receiver's answer counts as received."""
+
+
+class Listener(Protocol):
+    """A language that customers speak to us on connections of their own, over which they are told as well: SMPP."""
+
+    name: str
+
+    async def listen(self, rt: Runtime) -> tuple[int | None, int | None]:
+        """Take connections, and return the plain port and the TLS port, None where there is none. Raises OSError."""
+
+    async def shut(self, rt: Runtime) -> None:
+        """End every connection in good order. Does nothing if `listen` was not called."""
+
+
+class Binds(Protocol):
+    """The connections of a listener, for step *notify*."""
+
+    def serves(self, application_id: int) -> bool:
+        """Whether an application has a connection here that can be told something."""
+
+    async def deliver(self, endpoint: Endpoint, tells: Sequence[Tell]) -> list[str | None]:
+        """Tell an application some events, and return what came of each: "" when it was received, words when it was not,
+        None when it was not tried."""
 
 
 @dataclass(slots=True)
@@ -147,6 +170,7 @@ class Runtime:
     limits: Limits = field(default_factory=Limits)
     trace: Trace = field(default_factory=Trace)
     dialects: dict[str, Dialect] = field(default_factory=dict)
+    listeners: dict[str, Listener] = field(default_factory=dict)
     connectors: dict[int, Connector] = field(default_factory=dict)
     lanes: dict[str, Lane[Any]] = field(default_factory=dict)
     """The lanes that this process serves, by name."""
@@ -156,5 +180,5 @@ class Runtime:
     """(connector, key) of receipts settled a short while ago, oldest first."""
     background: set[asyncio.Task[None]] = field(default_factory=set)
     """Work that nobody waits for and that the sweeper would take up again."""
-    binds: Any = None
+    binds: Binds | None = None
     """The customers' binds, when this process serves any: tells SMPP customers at step *notify*."""

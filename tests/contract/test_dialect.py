@@ -15,8 +15,9 @@ from berid.store.hot import StoreAway
 from tests.dialects.asgi import call
 from tests.support.builders import SECRET, FakeClock, make_runtime
 
-FOUND: dict[str, Any] = dict(dialects.discover())
-WITH_DOORS = [name for name in FOUND if name != "smpp"]
+SPOKEN = dialects.discover()
+FOUND: dict[str, Any] = {**SPOKEN.dialects, **SPOKEN.listeners}
+WITH_DOORS = list(SPOKEN.dialects)
 FAILURES = (404, 405, 408, 413, 500)
 
 
@@ -24,7 +25,7 @@ FAILURES = (404, 405, 408, 413, 500)
 async def rt(tmp_path: Path) -> AsyncIterator[Runtime]:
     """A runtime that speaks every dialect."""
     async with make_runtime(tmp_path, clock=FakeClock()) as runtime:
-        runtime.dialects.update(FOUND)
+        runtime.dialects.update(SPOKEN.dialects)
         yield runtime
 
 

@@ -34,13 +34,23 @@ def offer(monkeypatch: pytest.MonkeyPatch, *entries: Entry) -> None:
 
 
 def test_every_folder_here_is_found() -> None:
-    assert {"native", "taqnyat", "smpp"} <= dialects.discover().keys()
+    spoken = dialects.discover()
+    assert {"native", "taqnyat", "turkeysms"} <= spoken.dialects.keys()
+    assert spoken.listeners.keys() == {"smpp"}
 
 
 def test_dialect_of_an_installed_package_is_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
     acme = whole("acme")
     offer(monkeypatch, Entry("acme", acme))
-    assert dialects.discover()["acme"] is acme
+    assert dialects.discover().dialects["acme"] is acme
+
+
+def test_dialect_that_listens_is_apart_from_those_of_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    acme = SimpleNamespace(name="acme", refusals={}, listen=None, shut=None)
+    offer(monkeypatch, Entry("acme", acme))
+    spoken = dialects.discover()
+    assert spoken.listeners["acme"] is acme
+    assert "acme" not in spoken.dialects
 
 
 @pytest.mark.parametrize(
@@ -51,7 +61,9 @@ def test_dialect_of_an_installed_package_is_found_too(monkeypatch: pytest.Monkey
             "acme cannot be loaded: ImportError: no module named acme",
         ),
         (Entry("acme", whole("acme", routes=..., render=...)), "acme has no routes, render"),
+        (Entry("acme", SimpleNamespace(name="acme", listen=None)), "acme has no refusals, shut"),
         (Entry("acme", whole("native")), "two dialects are named native"),
+        (Entry("acme", whole("smpp")), "two dialects are named smpp"),
     ],
 )
 def test_broken_dialect_is_named(monkeypatch: pytest.MonkeyPatch, entry: Entry, why: str) -> None:

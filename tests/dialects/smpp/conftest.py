@@ -28,7 +28,6 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
             net = Net(callback_schedule_s=schedule) if schedule else Net()
             config = Config(data_dir=tmp_path, database_url=url, smpp=Smpp(**({"port": 0} | smpp)), net=net)
             rt = await stack.enter_async_context(make_runtime(url, clock=clock or RushClock(), config=config))
-            rt.dialects["smpp"] = dialect
             rt.directory = with_endpoints(with_logins(rt.directory, make_login()), APPLICATION_ID)
             port, tls_port = await dialect.listen(rt)
             stack.push_async_callback(dialect.shut, rt)
