@@ -273,22 +273,22 @@ class App:
         renewed_s = rt.clock.ticks_s()
         while True:
             await rt.clock.sleep(processes.RENEW_S)
+            asked_s = rt.clock.ticks_s()
             try:
                 async with rt.store.transaction() as tx:
-                    is_ours = await processes.renew(tx, rt.slot, self._name, rt.clock.now_ms())
+                    held = await processes.renew(tx, rt.slot, self._name, rt.clock.now_ms())
             except StoreAway:
-                is_late = rt.clock.ticks_s() - renewed_s > processes.LEASE_MS / 1000 - 2 * processes.RENEW_S
-                if is_late and not rt.store.is_sqlite and self._links is not None and not self._links.is_fenced:
-                    log.error("leases could not be renewed in time; closing the binds until they can")
-                    self._links.is_fenced = True
+                is_late = rt.clock.ticks_s() - renewed_s > processes.HOLD_S - processes.RENEW_S
+                if is_late and not rt.store.is_sqlite and self._links is not None:
+                    self._links.fence()
                 continue
-            if not is_ours:
+            if held is None:
                 log.critical("another process has taken this one's slot; ending")
                 self.failed.set()
                 return
-            renewed_s = rt.clock.ticks_s()
-            if self._links is not None:
-                self._links.is_fenced = False
+            renewed_s = asked_s
+            if self._links is not None and not rt.store.is_sqlite:
+                self._links.renewed(held, asked_s)
 
 
 class _Watch:

@@ -91,6 +91,8 @@ async def _record(tx: HotTx, dones: list[_Done]) -> list[Exception | None]:
         row = rows.get(done.outgoing.delivery_id)
         if row is None or row.state != State.SENDING.value or row.connector_id != done.connector_id:
             continue
+        if row.attempt > done.outgoing.attempt + 1:
+            continue  # a process that took this one for dead is sending it again: its outcome counts
         outcome = done.outcome
         if isinstance(outcome, Sent):
             _sent(changes, row, done, outcome)

@@ -2,7 +2,8 @@
 
 On one process that is all of them. With several on PostgreSQL each connector runs where its lease is held and moves
 within seconds when that process dies; a process that cannot renew its leases closes its binds before another may
-open them.
+open them. One that was frozen meanwhile can close nothing: when it wakes, `Runtime.holds` keeps it from sending until
+it has looked whose its connectors are.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class _Running:
     settings: ConnectorSettings
     dispatcher: Dispatcher
     task: asyncio.Task[None]
+    held_s: float
+    """The monotonic second at which the lease was ours."""
 
 
 class Links:
@@ -37,8 +40,27 @@ class Links:
         self._rt = rt
         self._running: dict[int, _Running] = {}
         self._refused: dict[int, ConnectorSettings] = {}
-        self.is_fenced = False
-        """Set when the leases could not be renewed in time: nothing runs until they could."""
+        self._is_fenced = False
+        """The leases could not be renewed in time: nothing runs until they could."""
+        self._lost: set[int] = set()
+        """Connectors that another process has taken while we still ran them."""
+
+    def fence(self) -> None:
+        """Leases could not be renewed: close all binds before others may open them."""
+        if not self._is_fenced:
+            log.error("leases could not be renewed in time; closing the binds until they can")
+        self._is_fenced = True
+
+    def renewed(self, held: set[int], asked_s: float) -> None:
+        """The leases of `held` were renewed, which was asked for at the monotonic second `asked_s`; others are lost."""
+        self._is_fenced = False
+        for connector_id, running in self._running.items():
+            if connector_id in held:
+                self._rt.leases[connector_id] = asked_s + processes.HOLD_S
+            elif running.held_s < asked_s and connector_id not in self._lost:
+                log.error("another process has taken a connector", extra={"connector": running.settings.name})
+                self._lost.add(connector_id)
+                self._rt.leases[connector_id] = asked_s
 
     async def run(self) -> None:
         """Follow the directory until cancelled."""
@@ -54,7 +76,7 @@ class Links:
         rt = self._rt
         wanted = (
             {}
-            if self.is_fenced
+            if self._is_fenced
             else {
                 identifier: settings
                 for identifier, settings in rt.directory.connectors.items()
@@ -63,17 +85,20 @@ class Links:
         )
         for connector_id, running in list(self._running.items()):
             settings = wanted.get(connector_id)
-            if settings is None or _differs(settings, running.settings):
-                await self._end(connector_id, gives_lease=not self.is_fenced)
+            if settings is None or connector_id in self._lost or _differs(settings, running.settings):
+                await self._end(connector_id, gives_lease=not self._is_fenced and connector_id not in self._lost)
+                self._lost.discard(connector_id)
         for connector_id, settings in wanted.items():
             if connector_id not in self._running and self._refused.get(connector_id) != settings:
                 await self._begin(connector_id, settings)
 
     async def _begin(self, connector_id: int, settings: ConnectorSettings) -> None:
         rt = self._rt
+        asked_s = rt.clock.ticks_s()
         async with rt.store.transaction() as tx:
             if not await processes.take_connector(tx, connector_id, rt.slot, rt.clock.now_ms()):
                 return
+        held_s = rt.clock.ticks_s()
         doubtful = await recover_connector(rt, connector_id)
         if doubtful:
             log.warning(
@@ -85,12 +110,14 @@ class Links:
             self._refused[connector_id] = settings
             log.error("a connector has settings it cannot use", extra={"connector": settings.name, "why": str(error)})
             return
+        if not rt.store.is_sqlite:
+            rt.leases[connector_id] = asked_s + processes.HOLD_S
         await connector.start()
         rt.connectors[connector_id] = connector
         dispatcher = Dispatcher(rt, connector)
         task = asyncio.get_running_loop().create_task(dispatcher.run(), name=f"dispatch-{settings.name}")
         task.add_done_callback(_say_why)
-        self._running[connector_id] = _Running(settings, dispatcher, task)
+        self._running[connector_id] = _Running(settings, dispatcher, task, held_s)
         log.info("connector started", extra={"connector": settings.name})
 
     async def _end(self, connector_id: int, gives_lease: bool) -> None:
@@ -100,6 +127,7 @@ class Links:
         await asyncio.gather(running.task, return_exceptions=True)
         await running.dispatcher.drain()
         rt.connectors.pop(connector_id, None)
+        rt.leases.pop(connector_id, None)
         if gives_lease:
             async with rt.store.transaction() as tx:
                 await processes.give_connector(tx, connector_id, rt.slot)

@@ -110,8 +110,8 @@ class Connector(Protocol):
         """Call `wake` whenever room may have appeared or the link went up or down."""
 
     def send(self, parcel: Sequence[Outgoing], report: Report) -> None:
-        """Put a parcel on the wire. `report` is called exactly once for each delivery, in any order, later or at
-        once."""
+        """Put a parcel on the wire, while `Runtime.holds` says that we may. `report` is called exactly once for each delivery, in
+        any order, later or at once."""
 
 
 class Dialect(Protocol):
@@ -172,6 +172,8 @@ class Runtime:
     dialects: dict[str, Dialect] = field(default_factory=dict)
     listeners: dict[str, Listener] = field(default_factory=dict)
     connectors: dict[int, Connector] = field(default_factory=dict)
+    leases: dict[int, float] = field(default_factory=dict)
+    """Until which monotonic second this process may use a connector. None for one: as long as it lives (SQLite)."""
     lanes: dict[str, Lane[Any]] = field(default_factory=dict)
     """The lanes that this process serves, by name."""
     parked: dict[int, int] = field(default_factory=dict)
@@ -182,3 +184,9 @@ class Runtime:
     """Work that nobody waits for and that the sweeper would take up again."""
     binds: Binds | None = None
     """The customers' binds, when this process serves any: tells SMPP customers at step *notify*."""
+
+    def holds(self, connector_id: int) -> bool:
+        """Whether the connector is this process's to send by. A process that was frozen for longer than its lease finds here,
+        before anything else, that another may have taken its place."""
+        until_s = self.leases.get(connector_id)
+        return until_s is None or self.clock.ticks_s() < until_s

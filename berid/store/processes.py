@@ -19,6 +19,10 @@ LEASE_MS = 12_000
 RENEW_S = 3.0
 """How often leases are renewed."""
 
+HOLD_S = LEASE_MS / 1000 - RENEW_S
+"""How long after the moment of its last renewal a process may use what it holds. The rest of the lease is for clocks of two
+machines that do not agree."""
+
 
 class NoSlot(Exception):
     """All id slots are held by live processes."""
@@ -45,18 +49,25 @@ async def _put(tx: Tx, slot: int, name: str, now_ms: int) -> bool:
     return bool(taken.rowcount)
 
 
-async def renew(tx: Tx, slot: int, name: str, now_ms: int) -> bool:
-    """Say that this process lives, and keep its slot and connectors. False: another has taken the slot."""
+async def renew(tx: Tx, slot: int, name: str, now_ms: int) -> set[int] | None:
+    """Say that this process lives, and keep its slot and connectors. Returns the connectors that are still its own: one whose
+    lease had run out may have been taken. None: another has taken the slot."""
     kept = await tx.execute(
         update(process).where(process.c.slot == slot, process.c.name == name).values(alive_until_ms=now_ms + LEASE_MS)
     )
     if not kept.rowcount:
-        return False
-    await tx.execute(update(connector_lease).where(connector_lease.c.slot == slot).values(until_ms=now_ms + LEASE_MS))
+        return None
+    held = await tx.execute(
+        update(connector_lease)
+        .where(connector_lease.c.slot == slot)
+        .values(until_ms=now_ms + LEASE_MS)
+        .returning(connector_lease.c.connector_id)
+    )
+    connectors = set(held.scalars())
     changed = await tx.execute(update(meta).where(meta.c.key == "alive_ms").values(value=str(now_ms)))
     if not changed.rowcount:
         await tx.execute(meta.insert().values(key="alive_ms", value=str(now_ms)))
-    return True
+    return connectors
 
 
 async def leave(tx: Tx, slot: int, name: str) -> None:

@@ -55,9 +55,17 @@ async def send(rt: Runtime, **changes: object) -> int:
 
 async def submit(rt: Runtime, delivery_id: int, outcome: Outcome, connector_id: int = CONNECTOR_ID) -> None:
     """Commit the intent and record an outcome."""
-    outgoing = make_outgoing(NUMBER, delivery_id=delivery_id)
+    await record(rt, await begin(rt, delivery_id, connector_id), outcome, connector_id)
+
+
+async def begin(rt: Runtime, delivery_id: int, connector_id: int = CONNECTOR_ID) -> Outgoing:
+    """Commit the intent."""
+    async with rt.store.read() as tx:
+        delivery = tables.delivery.c
+        attempt = (await tx.execute(select(delivery.attempt).where(delivery.id == delivery_id))).scalar_one()
+    outgoing = make_outgoing(NUMBER, delivery_id=delivery_id, attempt=attempt)
     await rt.store.hot.do(START, [_Intent(connector_id, [outgoing], rt.clock.now_ms())])
-    await record(rt, outgoing, outcome, connector_id)
+    return outgoing
 
 
 async def record(rt: Runtime, outgoing: Outgoing, outcome: Outcome, connector_id: int = CONNECTOR_ID) -> None:
@@ -373,6 +381,21 @@ async def test_an_outcome_of_an_old_attempt_is_left_alone(rt: Runtime) -> None:
     delivery_id = await send(rt)
     await submit(rt, delivery_id, sent())
     await record(rt, make_outgoing(NUMBER, delivery_id=delivery_id), Permanent("ESME_RSUBMITFAIL"))
+    assert (await state(rt, delivery_id))[:2] == ("sent", "charged")
+
+
+@pytest.mark.parametrize("outcome", [Sent(("old",), ("old",)), Temporary("link_down"), Uncertain("no_response")])
+async def test_outcome_of_a_process_that_was_taken_for_dead_leaves_the_next_attempt_alone(
+    rt: Runtime, outcome: Outcome
+) -> None:
+    with_policy(rt, UncertainPolicy.RESEND)
+    delivery_id = await send(rt)
+    first = await begin(rt, delivery_id)
+    await recover_connector(rt, CONNECTOR_ID)
+    second = await begin(rt, delivery_id)
+    await record(rt, first, outcome)
+    assert (await state(rt, delivery_id))[0] == "sending"
+    await record(rt, second, sent())
     assert (await state(rt, delivery_id))[:2] == ("sent", "charged")
 
 

@@ -96,6 +96,11 @@ class BeridProcess:
         """All that it and those before it in this folder wrote."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
+    def signal(self, number: int) -> None:
+        """Send it any signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         if self._process is not None:

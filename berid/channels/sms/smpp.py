@@ -258,7 +258,7 @@ class SmppConnector:
     @property
     def is_up(self) -> bool:
         """See `Connector.is_up`."""
-        return not self._is_stopping and any(bind.may_submit for bind in self._binds)
+        return not self._is_stopping and bool(self._live())
 
     def health(self) -> str:
         """See `Connector.health`. A connector that only receives is up when its receivers are."""
@@ -379,8 +379,8 @@ class SmppConnector:
         return done
 
     def _live(self) -> list[_Bind]:
-        """The binds that may submit now."""
-        return [bind for bind in self._binds if bind.may_submit]
+        """The binds that may submit now: none while the connector may be another process's."""
+        return [bind for bind in self._binds if bind.may_submit] if self.rt.holds(self.settings.id) else []
 
     def _kept(self, live: list[_Bind]) -> int:
         """How much of their windows is for priority 0 only."""

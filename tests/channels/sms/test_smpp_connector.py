@@ -274,6 +274,23 @@ async def test_nothing_is_taken_while_no_bind_is_up(rt: Runtime, outcomes: Outco
         assert connector.health().startswith("down: ")
 
 
+async def test_nothing_leaves_once_the_connector_may_be_another_processs(
+    rt: Runtime, carrier: Carrier, outcomes: Outcomes
+) -> None:
+    # At rate 1 the first second has no room: what is handed over waits inside.
+    waiting, late = make_outgoing(), make_outgoing()
+    async with connected(rt, carrier.port, rate=1) as connector:
+        rt.leases[CONNECTOR_ID] = rt.clock.ticks_s() + 60
+        assert connector.is_up
+        connector.send([waiting], outcomes)
+        rt.leases[CONNECTOR_ID] = rt.clock.ticks_s()
+        connector.pump(rt.clock.ticks_s() + 10)
+        assert (connector.is_up, connector.room()) == (False, (0, 0))
+        connector.send([late], outcomes)
+    assert [type(outcome) for outcome in await outcomes.of(waiting, late)] == [Temporary, Temporary]
+    assert list(carrier.submits) == []
+
+
 # Deliveries in parts
 
 
