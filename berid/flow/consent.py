@@ -297,12 +297,18 @@ async def import_consents(
 
 
 async def list_consents(
-    office: Office, account_id: int, before_id: int = 0, limit: int = 100, recipient: str = ""
+    office: Office,
+    account_id: int,
+    before_id: int = 0,
+    limit: int = 100,
+    recipient: str = "",
+    is_current: bool = False,
 ) -> list[book.ConsentRecord]:
-    """A page of an account's record, newest first, with what later lines have replaced; of one recipient if asked."""
+    """A page of an account's record, newest first, of one recipient if asked; without what later lines have replaced if
+    `is_current`."""
     async with office.store.read() as tx:
         address = address_of(recipient) or recipient
-        return await book.consents(tx, account_id, before_id, limit, recipient=address)
+        return await book.consents(tx, account_id, before_id, limit, recipient=address, is_current=is_current)
 
 
 async def export_consents(office: Office, account_id: int, form: Form) -> AsyncIterator[str]:
@@ -327,17 +333,22 @@ async def export_consents(office: Office, account_id: int, form: Form) -> AsyncI
         yield "\n]\n"
 
 
-async def set_consent_rule(office: Office, actor: str, account_id: int, country: str, is_required: bool | None) -> None:
-    """Say whether an account's promotional messages to a country need recorded consent; None: as the country's pack says.
+async def set_consent_rules(
+    office: Office, actor: str, account_id: int, changes: Mapping[str, bool | None]
+) -> Mapping[str, bool]:
+    """Say for some countries whether an account's promotional messages there need recorded consent; None: as its pack says.
 
-    Raises `Refused`.
+    Returns all countries for which the account says so itself. Raises `Refused`.
     """
-    _check_country(country)
+    for country in changes:
+        _check_country(country)
     async with office.store.transaction() as tx:
-        await _check_account(tx, account_id)
-        await book.set_consent_rule(tx, account_id, country, is_required)
-        detail = {"country": country, "is_required": is_required}
-        await note(office, tx, actor, account_id, "consent.rule", show("acc", account_id), **detail)
+        if await accounts.locked_account(tx, account_id) is None:
+            raise missing("account")
+        for country, is_required in changes.items():
+            await book.set_consent_rule(tx, account_id, country, is_required)
+        await note(office, tx, actor, account_id, "consent.rules", show("acc", account_id), countries=dict(changes))
+        return (await book.consent_rules(tx)).get(account_id, {})
 
 
 def _key(consent: Consent) -> tuple[str, str, str, str]:

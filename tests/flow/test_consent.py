@@ -418,21 +418,21 @@ async def test_no_to_one_brand_leaves_the_yes_to_another(rt: Runtime, office: Of
 
 
 async def test_account_may_ask_for_less_or_more_than_the_pack(rt: Runtime, office: Office, store_url: str) -> None:
-    await flow.set_consent_rule(office, "t", ACCOUNT_ID, "TR", False)
-    await flow.set_consent_rule(office, "t", ACCOUNT_ID, "SA", True)
+    await flow.set_consent_rules(office, "t", ACCOUNT_ID, {"TR": False})
+    await flow.set_consent_rules(office, "t", ACCOUNT_ID, {"SA": True})
     await refresh(rt)
     await send(rt, TURK, sender=SENDER)
     assert await refused(rt, SAUDI) == [RefusalKind.NO_OPT_IN]
-    await flow.set_consent_rule(office, "t", ACCOUNT_ID, "TR", None)
+    await flow.set_consent_rules(office, "t", ACCOUNT_ID, {"TR": None})
     await refresh(rt)
     assert await refused(rt, TURK, sender=SENDER) == [RefusalKind.NO_OPT_IN]
     assert [line[3] for line in await audits(store_url)] == [
-        {"country": "TR", "is_required": False},
-        {"country": "SA", "is_required": True},
-        {"country": "TR", "is_required": None},
+        {"countries": {"TR": False}},
+        {"countries": {"SA": True}},
+        {"countries": {"TR": None}},
     ]
     with pytest.raises(Refused):
-        await flow.set_consent_rule(office, "t", ACCOUNT_ID, "Turkey", True)
+        await flow.set_consent_rules(office, "t", ACCOUNT_ID, {"Turkey": True})
 
 
 async def test_record_keeps_every_word_and_refuses_what_the_registry_would(office: Office, store_url: str) -> None:
@@ -600,7 +600,7 @@ async def test_advert_at_night_is_accepted_and_held_until_the_morning(
 async def test_every_recipient_waits_for_the_hours_of_its_own_country(
     rt: Runtime, office: Office, clock: FakeClock, store_url: str
 ) -> None:
-    await flow.set_consent_rule(office, "t", ACCOUNT_ID, "TR", False)
+    await flow.set_consent_rules(office, "t", ACCOUNT_ID, {"TR": False})
     await refresh(rt)
     await clock.advance((at("2026-09-21T21:30") - NOON_MS) / 1000)  # half past nine in Riyadh and in Istanbul
     accepted = await send(rt, SAUDI, TURK, GERMAN)

@@ -15,7 +15,7 @@ import msgspec
 
 from berid.base.ids import show
 from berid.base.phone import country_name
-from berid.base.secret import hash_password, hash_token, new_api_key, new_token
+from berid.base.secret import Vault, hash_password, hash_token, new_api_key, new_token
 from berid.domain.account import Account, Application, Rules, Scope, Token
 from berid.flow.manage.callbacks import follow_webhook_url
 from berid.flow.manage.office import Office, missing, note, unfit
@@ -40,6 +40,9 @@ PASSWORD_CHARACTERS = 8
 
 _PASSWORD_ALPHABET = "23456789abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"  # noqa: S105
 """Without 0, O, 1, l and I, which people mistake. 8 of 56 are 46 bits, which `hash_password` makes dear to guess."""
+
+DIGESTED = "digest:"
+"""What a pass phrase begins with that is kept as its keyed hash."""
 
 _CURRENCY = re.compile(r"[A-Z]{3,8}")
 _SYSTEM_ID = re.compile(r"[!-~]{1,15}")
@@ -78,7 +81,7 @@ async def create_account(
     if language not in ("en", "ar", "tr"):
         raise unfit("language", "the language must be en, ar or tr")
     account_id = office.ids.next()
-    account = Account(account_id, name, "active", home, zone, language, check_rules(rules or Rules()))
+    account = Account(account_id, name, "active", home, zone, language, _kept(office, check_rules(rules or Rules())))
     async with office.store.transaction() as tx:
         await accounts.add_account(tx, account, office.clock.now_ms())
         await note(office, tx, actor, account_id, "account.create", show("acc", account_id), name=name, home=home)
@@ -103,7 +106,7 @@ async def set_account_rules(office: Office, actor: str, account_id: int, rules: 
         account = await accounts.locked_account(tx, account_id)
         if account is None:
             raise missing("account")
-        rules = _new_rules(rules, account.rules)
+        rules = _kept(office, _new_rules(rules, account.rules))
         await accounts.set_account_rules(tx, account_id, rules)
         await follow_webhook_url(office, tx, account_id, 0, rules.webhook_url)
         await note(office, tx, actor, account_id, "account.rules", show("acc", account_id), **_told(rules))
@@ -149,7 +152,7 @@ async def create_application(
     checked = _check_services(services)
     application_id = office.ids.next()
     application = Application(
-        application_id, account_id, name.strip(), "active", checked, check_rules(rules or Rules())
+        application_id, account_id, name.strip(), "active", checked, _kept(office, check_rules(rules or Rules()))
     )
     async with office.store.transaction() as tx:
         if not await accounts.has_account(tx, account_id):
@@ -181,7 +184,7 @@ async def set_application_rules(
         application = await accounts.locked_application(tx, account_id, application_id)
         if application is None:
             raise missing("application")
-        rules = _new_rules(rules, application.rules)
+        rules = _kept(office, _new_rules(rules, application.rules))
         await accounts.set_application_rules(tx, account_id, application_id, rules)
         await follow_webhook_url(office, tx, account_id, application_id, rules.webhook_url)
         await note(office, tx, actor, account_id, "application.rules", show("app", application_id), **_told(rules))
@@ -370,6 +373,18 @@ def read_rules(changes: Mapping[str, object], before: Rules | None = None) -> Ru
 
 def _new_rules(rules: Rules | Mapping[str, object], before: Rules) -> Rules:
     return check_rules(rules) if isinstance(rules, Rules) else read_rules(rules, before)
+
+
+def digest_phrase(vault: Vault, phrase: str) -> str:
+    """A pass phrase as the rules keep it: it is compared with what receivers answer, and never read back."""
+    return DIGESTED + vault.digest("pass phrase", phrase.strip())
+
+
+def _kept(office: Office, rules: Rules) -> Rules:
+    """The rules as they are stored: the pass phrase only as its digest."""
+    if not rules.pass_phrase or rules.pass_phrase.startswith(DIGESTED):
+        return rules
+    return msgspec.structs.replace(rules, pass_phrase=digest_phrase(office.vault, rules.pass_phrase))
 
 
 def check_rules(rules: Rules) -> Rules:

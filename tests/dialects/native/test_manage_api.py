@@ -27,23 +27,28 @@ HOURS = {"zone": "Asia/Riyadh", "open": "10:00:00", "close": "11:00:00"}
 
 @dataclass
 class Owner:
-    """An account with an application, and what its tokens can do."""
+    """An account with an application, and its tokens by what they can do. `actor` is the manager in the audit trail."""
 
     account_id: int
     application_id: int
     manager: str
     sender: str
     tester: str
+    actor: str
 
 
 @dataclass
 class Desk:
-    """The API with two accounts of which neither may see the other, and an operator."""
+    """The API with two accounts of which neither may see the other, and an operator with a token of the second one.
+
+    `clerk` is that operator in the audit trail.
+    """
 
     api: Api
     mine: Owner
     theirs: Owner
     operator: str
+    clerk: str
 
     async def __call__(self, method: str, path: str, body: Any = None, *, token: str) -> Answer:
         """One request, with everything that was changed before in the directory."""
@@ -75,16 +80,17 @@ async def _owner(office: Office, name: str) -> Owner:
     account_id = await manage.create_account(office, "t", name=name, home="SA", currencies=["SAR"])
     application_id = await manage.create_application(office, "t", account_id, name, ["sms", "otp"])
 
-    async def token(mode: str, *scopes: str) -> str:
-        made = await manage.create_bearer(office, "t", account_id, application_id, mode=mode, scopes=scopes)
-        return made.secret
+    async def token(mode: str, *scopes: str) -> manage.NewToken:
+        return await manage.create_bearer(office, "t", account_id, application_id, mode=mode, scopes=scopes)
 
+    manager = await token("live", "manage", "send", "status")
     return Owner(
         account_id,
         application_id,
-        manager=await token("live", "manage", "send", "status"),
-        sender=await token("live", "send"),
-        tester=await token("test", "*"),
+        manager=manager.secret,
+        sender=(await token("live", "send")).secret,
+        tester=(await token("test", "*")).secret,
+        actor=f"token:{manager.id}",
     )
 
 
@@ -95,7 +101,7 @@ async def desk(api: Api) -> Desk:
     made = await manage.create_bearer(
         office, "t", theirs.account_id, theirs.application_id, mode="live", scopes=["operator"]
     )
-    return Desk(api, mine, theirs, made.secret)
+    return Desk(api, mine, theirs, made.secret, f"token:{made.id}")
 
 
 # ── Who may ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,6 +146,7 @@ async def test_what_another_account_has_is_not_there(desk: Desk) -> None:
     wallet = "SELECT id FROM wallet WHERE account_id = $1 AND mode = 'live'"
     wallet_id = (await ask(desk.api.url, wallet, theirs.account_id))[0][0]
     application = show("app", theirs.application_id)
+    topup_id, _ = await manage.request_topup(office, "t", theirs.account_id, "live", "SAR", 1, method="cash")
     before = await desk.trail()
     for method, path, body in (
         ("PATCH", f"/applications/{application}", {"state": "suspended"}),
@@ -150,6 +157,9 @@ async def test_what_another_account_has_is_not_there(desk: Desk) -> None:
         ("GET", f"/senders/snd_{sender_id}", None),
         ("POST", f"/senders/snd_{sender_id}/withdraw", None),
         ("GET", f"/ledger?wallet=wal_{wallet_id}", None),
+        ("GET", f"/topup-requests/top_{topup_id}", None),
+        ("POST", f"/topup-requests/top_{topup_id}/submit", {"note": "mine"}),
+        ("POST", f"/topup-requests/top_{topup_id}/withdraw", None),
         ("POST", "/rules/dry-run", {"to": "966501234567", "text": "x", "application": application}),
     ):
         answer = await desk(method, path, body, token=desk.mine.manager)
@@ -278,7 +288,7 @@ async def test_an_application_changes_by_what_is_named_only(desk: Desk) -> None:
     changed = await desk.yes("PATCH", path, {"rules": {"api_on": False}}, token=desk.mine.manager)
     assert changed == made | {"rules": made["rules"] | {"api_on": False}}
     rules = await ask(desk.api.url, "SELECT rules FROM application WHERE name = 'shop'")
-    assert msgspec.json.decode(rules[0][0])["pass_phrase"] == "open"
+    assert msgspec.json.decode(rules[0][0])["pass_phrase"] == digest_phrase(desk.api.rt.vault, "open")
     both = {"services": ["otp"], "state": "suspended"}
     assert await desk.yes("PATCH", path, both, token=desk.mine.manager) == changed | both
 
@@ -365,6 +375,260 @@ async def test_consent_goes_in_and_comes_out_as_the_registry_writes_it(desk: Des
     as_json = await desk("GET", "/consents/export?format=json", token=desk.mine.manager)
     assert [each["recipient"] for each in as_json.json] == ["+905551112233"]
     assert (await desk("GET", "/consents/export?format=json", token=desk.theirs.tester)).json == []
+
+
+async def test_a_list_of_people_goes_into_the_book(desk: Desk) -> None:
+    body = {
+        "rows": "recipient,channel\n966500000001,\n+966500000002,sms\nnobody,\n",
+        "reason": "registry",
+        "source": "national",
+    }
+    done = await desk.yes("POST", "/suppressions/import", body, token=desk.mine.manager)
+    assert (done["changed"], done["unchanged"], done["refused"]) == (2, 0, 1)
+    assert (done["faults"][0]["row"], done["faults"][0]["field"]) == (3, "recipient")
+    listed = (await desk.yes("GET", "/suppressions", token=desk.mine.manager))["data"]
+    assert [(each["recipient"], each["channel"], each["reason"], each["source"]) for each in listed] == [
+        ("966500000001", "all", "registry", "national"),
+        ("966500000002", "sms", "registry", "national"),
+    ]
+    assert (await desk.yes("GET", "/suppressions", token=desk.theirs.tester))["data"] == []
+    unread = await desk("POST", "/suppressions/import", {"rows": "number\n1\n"}, token=desk.mine.manager)
+    assert (unread.status, unread.json["code"]) == (400, "malformed")
+
+
+async def test_the_record_of_consent_is_read_page_by_page(desk: Desk) -> None:
+    token, names = desk.mine.manager, "brandCode,type,recipient,recipientType,status,source,consentDate"
+    day = "HS_WEB,2026-09-20 10:00:00"
+    rows = [f"1,MESAJ,+90555111223{digit},BIREYSEL,ONAY,{day}" for digit in range(3)]
+    rows.append(f"1,MESAJ,+905551112230,BIREYSEL,RET,{day}")
+    await desk.yes("POST", "/consents/import", {"rows": "\n".join([names, *rows])}, token=token)
+    first = await desk.yes("GET", "/consents?limit=3", token=token)
+    rest = await desk.yes("GET", f"/consents?limit=3&cursor={first['next']}", token=token)
+    said = [(each["recipient"][-1], each["status"], each["current"]) for each in first["data"] + rest["data"]]
+    assert said == [("0", "RET", True), ("2", "ONAY", True), ("1", "ONAY", True), ("0", "ONAY", False)]
+    assert (rest["next"], first["data"][0]["said_at"]) == (None, "2026-09-20T07:00:00.000Z")
+    of_one = await desk.yes("GET", "/consents?recipient=%2B905551112230", token=token)
+    assert [each["status"] for each in of_one["data"]] == ["RET", "ONAY"]
+    current = await desk.yes("GET", "/consents?current=true&recipient=905551112230", token=token)
+    assert [each["status"] for each in current["data"]] == ["RET"]
+    assert (await desk.yes("GET", "/consents", token=desk.theirs.tester))["data"] == []
+
+
+async def test_an_account_says_where_it_asks_for_consent(desk: Desk) -> None:
+    token = desk.mine.manager
+    changed = await desk.yes("PATCH", "/consent-rules", {"countries": {"SA": True, "TR": False}}, token=token)
+    assert changed == {"countries": {"SA": True, "TR": False}}
+    assert await desk.yes("PATCH", "/consent-rules", {"countries": {"TR": None}}, token=token) == {
+        "countries": {"SA": True}
+    }
+    assert await desk.yes("GET", "/consent-rules", token=token) == {"countries": {"SA": True}}
+    assert await desk.yes("GET", "/consent-rules", token=desk.theirs.tester) == {"countries": {}}
+    refused = await desk("PATCH", "/consent-rules", {"countries": {"DE": True, "XX": True}}, token=token)
+    assert refused.status == 400
+    assert await desk.yes("GET", "/consent-rules", token=token) == {"countries": {"SA": True}}
+
+
+# ── What accounts ask for ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_top_up_is_asked_for_by_one_and_entered_by_another(desk: Desk) -> None:
+    slip = await desk.hand_in()
+    wish = {"currency": "SAR", "amount": "250", "method": "bank transfer", "reference": "PO 7", "slips": [slip["id"]]}
+    asked = await desk.yes("POST", "/topup-requests", wish, token=desk.mine.manager)
+    assert (asked["state"], asked["amount"], asked["mode"], asked["slips"]) == ("submitted", "250", "live", [slip])
+    own = f"/topup-requests/{asked['id']}"
+    case = f"/operator{own}"
+    assert [each["id"] for each in (await desk.yes("GET", "/operator/topup-requests"))["data"]] == [asked["id"]]
+    assert (await desk.yes("POST", f"{case}/check"))["state"] == "checking"
+    await desk.api.clock.advance(3600)
+    seen = await desk.yes("GET", case)
+    assert (seen["waited_s"], seen["is_late"], seen["due_at"]) == (3600, False, "2026-09-21T16:13:20.000Z")
+    assert (seen["asked_by"], seen["handled_by"], seen["same_files"]) == (desk.mine.actor, desk.clerk, [])
+    await desk.yes("POST", f"{case}/needs-info", {"reason": "which bank?"})
+    told = await desk.yes("GET", own, token=desk.mine.manager)
+    assert (told["state"], told["reason"], told["due_at"], "asked_by" in told) == (
+        "needs_info",
+        "which bank?",
+        None,
+        False,
+    )
+    again = await desk.yes("POST", f"{own}/submit", {"note": "the blue one"}, token=desk.mine.manager)
+    assert (again["state"], again["note"], again["waited_s"]) == ("submitted", "the blue one", 0)
+    yes = {"amount": "249.5", "reason": "the bank kept the rest"}
+    approved = await desk.yes("POST", f"{case}/approve", yes)
+    assert (approved["state"], approved["approved"], approved["reason"]) == ("approved", "249.5", yes["reason"])
+    assert (await desk.yes("POST", f"{case}/approve", yes))["entry"] == approved["entry"]
+    wallet = (await desk.yes("GET", "/account", token=desk.mine.manager))["wallets"][0]
+    assert (wallet["mode"], wallet["available"], wallet["id"]) == ("live", "249.5", asked["wallet"])
+    ledger = await desk.yes("GET", f"/ledger?wallet={wallet['id']}", token=desk.mine.manager)
+    assert [(each["id"], each["kind"], each["amount"]) for each in ledger["data"]] == [
+        (approved["entry"], "topup", "249.5")
+    ]
+    assert (await desk.yes("GET", "/operator/topup-requests"))["data"] == []
+    assert len((await desk.yes("GET", "/operator/topup-requests?state=approved"))["data"]) == 1
+
+
+async def test_who_asks_for_money_cannot_approve_it(desk: Desk) -> None:
+    wish = {"currency": "SAR", "amount": "250", "method": "cash"}
+    asked = await desk.yes("POST", "/topup-requests", wish, token=desk.theirs.manager)
+    answer = await desk("POST", f"/operator/topup-requests/{asked['id']}/approve", {}, token=desk.operator)
+    assert (answer.status, answer.json["code"]) == (403, "self_approval")
+    assert await desk.api.count("ledger_entry") == 1
+
+
+async def test_a_request_sent_twice_under_one_key_is_one_request(desk: Desk) -> None:
+    wish = {"currency": "SAR", "amount": "250", "method": "cash"}
+    await desk.reload()
+    for path, body, token in (
+        ("/topup-requests", wish, desk.mine.manager),
+        (
+            "/operator/topups",
+            {"account": show("acc", desk.mine.account_id), "mode": "live", "currency": "SAR", "amount": "5"},
+            desk.operator,
+        ),
+    ):
+        first = await desk.api("POST", path, body, token=token, key="k1")
+        again = await desk.api("POST", path, body, token=token, key="k1")
+        assert (first.status, again.status, again.json) == (201, 201, first.json)
+        assert (first.headers.get("idempotent-replayed"), again.headers["idempotent-replayed"]) == (None, "true")
+        other = await desk.api("POST", path, body | {"amount": "6"}, token=token, key="k1")
+        assert (other.status, other.json["code"]) == (409, "idempotency_conflict")
+    assert await desk.api.count("topup_request") == 1
+    assert await desk.api.count("ledger_entry") == 2
+
+
+async def test_wallets_tell_how_long_their_top_ups_wait(desk: Desk) -> None:
+    wish = {"currency": "SAR", "amount": "250", "method": "cash"}
+    asked = await desk.yes("POST", "/topup-requests", wish, token=desk.mine.manager)
+    await desk.api.clock.advance(2 * 3600)
+    path = f"/operator/accounts/{desk.mine.account_id}"
+
+    async def waiting() -> Any:
+        return (await desk.yes("GET", path))["wallets"][0]["open_topups"]
+
+    assert await waiting() == {
+        "count": 1,
+        "oldest_at": asked["submitted_at"],
+        "due_at": asked["due_at"],
+        "is_late": False,
+    }
+    await desk.api.clock.advance(1)
+    assert (await waiting())["is_late"]
+    late = (await desk.yes("GET", f"/operator/topup-requests?wallet={asked['wallet']}"))["data"][0]
+    assert (late["waited_s"], late["is_late"]) == (7201, True)
+    await desk.yes("POST", f"/topup-requests/{asked['id']}/withdraw", token=desk.mine.manager)
+    assert await waiting() == {"count": 0, "oldest_at": None, "due_at": None, "is_late": False}
+    assert (await desk.yes("GET", "/topup-requests", token=desk.mine.manager))["data"][0]["state"] == "withdrawn"
+
+
+async def test_test_money_is_asked_for_by_test_tokens(desk: Desk) -> None:
+    wish = {"currency": "SAR", "amount": "1", "method": "cash"}
+    asked = await desk.yes("POST", "/topup-requests", wish, token=desk.mine.tester)
+    assert asked["mode"] == "test"
+    assert (await desk("GET", f"/topup-requests/{asked['id']}", token=desk.mine.manager)).status == 404
+    assert (await desk.yes("GET", "/topup-requests", token=desk.mine.manager))["data"] == []
+    assert len((await desk.yes("GET", "/topup-requests", token=desk.mine.tester))["data"]) == 1
+
+
+async def test_top_ups_are_read_page_by_page(desk: Desk) -> None:
+    wish = {"currency": "SAR", "amount": "1", "method": "cash"}
+    made = [(await desk.yes("POST", "/topup-requests", wish, token=desk.mine.manager))["id"] for _ in range(3)]
+    for path, token, expected in (
+        ("/topup-requests", desk.mine.manager, made[::-1]),
+        ("/operator/topup-requests", desk.operator, made),
+    ):
+        first = await desk.yes("GET", f"{path}?limit=2", token=token)
+        rest = await desk.yes("GET", f"{path}?limit=2&cursor={first['next']}", token=token)
+        assert [each["id"] for each in first["data"] + rest["data"]] == expected
+        assert rest["next"] is None
+
+
+async def test_the_same_slip_of_another_account_is_shown_to_the_operator_alone(desk: Desk) -> None:
+    wish = {"currency": "SAR", "amount": "1", "method": "cash"}
+    slips = [await desk.hand_in(), await desk.hand_in(token=desk.theirs.manager)]
+    first = await desk.yes("POST", "/topup-requests", wish | {"slips": [slips[0]["id"]]}, token=desk.mine.manager)
+    second = await desk.yes("POST", "/topup-requests", wish | {"slips": [slips[1]["id"]]}, token=desk.theirs.manager)
+    assert (await desk.yes("GET", f"/operator/topup-requests/{second['id']}"))["same_files"] == [first["id"]]
+    assert "same_files" not in second
+
+
+async def test_a_file_comes_back_as_it_was_and_is_not_shown_in_a_browser(desk: Desk) -> None:
+    content = b"\x89PNG\r\n\x1a\n\x00\xff"
+    made = await desk.hand_in('slip "\u0645".png', content)
+    assert (made["type"], made["bytes"]) == ("image/png", len(content))
+    for path, token in ((f"/attachments/{made['id']}", desk.mine.manager), (f"/operator/attachments/{made['id']}", "")):
+        answer = await desk("GET", path, token=token or desk.operator)
+        assert (answer.body, answer.headers["content-type"]) == (content, "image/png")
+        assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''slip%20%22%D9%85%22.png"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (await desk("GET", f"/attachments/{made['id']}", token=desk.theirs.manager)).status == 404
+    refused = await desk("POST", "/attachments", {"name": "x.svg", "content": "PHN2Zz4="}, token=desk.mine.manager)
+    assert (refused.status, refused.json["field"]) == (400, "content")
+    broken = await desk("POST", "/attachments", {"name": "x.pdf", "content": "%%%"}, token=desk.mine.manager)
+    assert (broken.status, broken.json["field"]) == (400, "content")
+
+
+async def test_trial_credit_is_offered_and_had_once(desk: Desk) -> None:
+    await desk.yes("PUT", "/operator/trial-offers", {"product": "taqnyat", "currency": "SAR", "amount": "1"})
+    offer = {"product": "taqnyat", "currency": "SAR", "amount": "1"}
+    assert (await desk.yes("GET", "/operator/trial-offers"))["data"] == [offer]
+    seen = await desk.yes("GET", "/trial-credit", token=desk.mine.manager)
+    assert seen == {"offers": [offer], "claimed": None}
+    had = await desk.yes("POST", "/trial-credit", {"product": "taqnyat"}, token=desk.mine.manager)
+    assert (had["available"], had["currency"]) == ("1", "SAR")
+    claimed = (await desk.yes("GET", "/trial-credit", token=desk.mine.manager))["claimed"]
+    assert (claimed["product"], claimed["entry"]) == ("taqnyat", had["entry"])
+    again = await desk("POST", "/trial-credit", {"product": "taqnyat"}, token=desk.mine.manager)
+    assert (again.status, again.json["code"]) == (409, "wrong_state")
+    await desk.yes("DELETE", "/operator/trial-offers?product=taqnyat")
+    assert (await desk("POST", "/trial-credit", {"product": "taqnyat"}, token=desk.theirs.tester)).status == 404
+
+
+async def test_other_countries_are_asked_for_and_opened(desk: Desk) -> None:
+    account = f"/operator/accounts/{desk.mine.account_id}"
+    await desk.yes("PATCH", account, {"rules": {"international_on": False}})
+    wish = {"countries": ["DE"], "purpose": "a branch in Bonn", "monthly_volume": 500}
+    first = await desk.yes("POST", "/international-requests", wish, token=desk.mine.manager)
+    assert (first["state"], first["countries"], first["monthly_volume"]) == ("submitted", ["DE"], 500)
+    twice = await desk("POST", "/international-requests", wish, token=desk.mine.manager)
+    assert (twice.status, twice.json["code"]) == (409, "wrong_state")
+    assert [each["id"] for each in (await desk.yes("GET", "/operator/international-requests"))["data"]] == [first["id"]]
+    case = f"/operator/international-requests/{first['id']}"
+    assert (await desk.yes("POST", f"{case}/reject", {"reason": "which?"}))["reason"] == "which?"
+    assert (await desk("POST", f"{case}/approve", token=desk.operator)).status == 409
+    second = await desk.yes("POST", "/international-requests", wish, token=desk.mine.manager)
+    approved = await desk.yes("POST", f"/operator/international-requests/{second['id']}/approve")
+    assert approved["state"] == "approved"
+    rules = (await desk.yes("GET", "/account", token=desk.mine.manager))["rules"]
+    assert (rules["international_on"], rules["countries"]) == (True, ["DE", "SA"])
+    third = await desk.yes("POST", "/international-requests", wish | {"countries": []}, token=desk.mine.manager)
+    assert (
+        await desk("POST", f"/international-requests/{third['id']}/withdraw", token=desk.theirs.manager)
+    ).status == 404
+    await desk.yes("POST", f"/international-requests/{third['id']}/withdraw", token=desk.mine.manager)
+    states = [
+        each["state"] for each in (await desk.yes("GET", "/international-requests", token=desk.mine.manager))["data"]
+    ]
+    assert states == ["withdrawn", "approved", "rejected"]
+
+
+async def test_credit_and_price_lists_are_given_and_taken(desk: Desk) -> None:
+    account = f"/operator/accounts/{desk.mine.account_id}"
+    limit = {"mode": "live", "currency": "SAR", "limit": "12.5"}
+    detail = await desk.yes("PUT", f"{account}/credit-limit", limit)
+    assert [(each["mode"], each["credit_limit"]) for each in detail["wallets"]] == [("live", "12.5"), ("test", "0")]
+    for wrong, status in (({"limit": "-1"}, 400), ({"limit": "much"}, 400), ({"currency": "TRY"}, 404)):
+        assert (await desk("PUT", f"{account}/credit-limit", limit | wrong, token=desk.operator)).status == status
+    prices = await desk.yes("POST", "/operator/price-lists", {"name": "std", "currency": "SAR"})
+    use = f"/operator/price-lists/{prices['id']}/use"
+    owner = show("acc", desk.mine.account_id)
+    await desk.yes("POST", use, {"account": owner})
+    await desk.yes("POST", use)
+    await desk.yes("DELETE", f"{use}?account={owner}")
+    assert await ask(desk.api.url, "SELECT account_id FROM price_use") == [(0,)]
+    assert (await desk("DELETE", f"{use}?account={owner}", token=desk.operator)).status == 404
+    await desk.yes("DELETE", use)
+    assert await desk.api.count("price_use") == 0
 
 
 # ── The dry run ───────────────────────────────────────────────────────────────────────────────────────────────────────

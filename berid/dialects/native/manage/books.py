@@ -11,7 +11,7 @@ from msgspec import Meta
 from berid.base.ids import show
 from berid.base.money import format_micros
 from berid.dialects.native.endpoint import Call, Endpoint
-from berid.dialects.native.shapes import read_cursor, read_id, rfc3339, write_cursor
+from berid.dialects.native.shapes import or_none, read_cursor, read_id, rfc3339, write_cursor
 from berid.dialects.web import Response
 from berid.domain.account import Scope
 from berid.domain.errors import RefusalKind, refused
@@ -19,6 +19,8 @@ from berid.domain.suppression import ALL, Reason, Suppression
 from berid.flow import consent
 from berid.flow.manage import Office
 from berid.store import ledger
+from berid.store.consent import ConsentRecord
+from berid.store.consent import consent_rules as stored_rules
 
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
 _TYPES = {"csv": b"text/csv; charset=utf-8", "json": b"application/json"}
@@ -101,6 +103,61 @@ class SuppressionAdded(msgspec.Struct):
     added: bool
 
 
+class SuppressionList(msgspec.Struct, forbid_unknown_fields=True):
+    """A list of people not to write to: a column `recipient`, and `channel`, `reason`, `source`, `all_traffic` where they differ
+    from what is said here for all."""
+
+    rows: str
+    format: Literal["csv", "json"] = "csv"
+    channel: str = ALL
+    reason: Literal["opt_out", "manual", "bounce", "registry", "complaint"] = "manual"
+    source: Annotated[str, Meta(max_length=255)] = "import"
+    all_traffic: bool = False
+
+
+class ConsentQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which lines of the record to list: of one recipient if named; with `current`, without those that later lines replaced."""
+
+    recipient: str = ""
+    current: bool = False
+    limit: Limit = 100
+    cursor: str = ""
+
+
+class ConsentLine(msgspec.Struct):
+    """What a recipient told a brand. `said_at` is when, `recorded_at` when we were told; `current`: nothing was said after it."""
+
+    id: str
+    brand: str
+    type: str
+    recipient: str
+    recipient_type: str
+    status: str
+    source: str
+    said_at: str | None
+    recorded_at: str
+    current: bool
+
+
+class ConsentPage(msgspec.Struct):
+    """Some lines of the record, newest first."""
+
+    data: list[ConsentLine]
+    next: str | None
+
+
+class ConsentRuleChanges(msgspec.Struct, forbid_unknown_fields=True):
+    """By country, whether promotional messages there need recorded consent; null leaves it to the country's rule pack."""
+
+    countries: Annotated[dict[str, bool | None], Meta(max_length=250)]
+
+
+class ConsentRules(msgspec.Struct):
+    """The countries for which the account itself says whether consent is needed; elsewhere the rule packs do."""
+
+    countries: dict[str, bool]
+
+
 class ConsentList(msgspec.Struct, forbid_unknown_fields=True):
     """A list of consent in the columns of İYS: brandCode, type, recipient, recipientType, status, source, consentDate.
 
@@ -120,7 +177,7 @@ class ImportFault(msgspec.Struct):
     detail: str
 
 
-class ConsentImport(msgspec.Struct):
+class Imported(msgspec.Struct):
     """What became of a list; the first hundred rows that were left out are told with their reason."""
 
     changed: int
@@ -222,7 +279,72 @@ async def unsuppress(call: Call[None, SuppressionKey]) -> Response:
     return Response(204)
 
 
-async def import_consents(call: Call[ConsentList, None]) -> ConsentImport:
+async def import_suppressions(call: Call[SuppressionList, None]) -> Imported:
+    """POST /suppressions/import."""
+    body = call.body
+    done = await consent.import_suppressions(
+        Office.of(call.rt),
+        call.actor,
+        call.caller.account.id,
+        body.rows,
+        body.format,
+        channel=body.channel,
+        reason=Reason(body.reason),
+        source=body.source,
+        all_traffic=body.all_traffic,
+    )
+    return _imported(done)
+
+
+def _imported(done: consent.Imported) -> Imported:
+    faults = [ImportFault(each.row, each.field, each.detail) for each in done.faults]
+    return Imported(done.changed, done.unchanged, done.refused, faults)
+
+
+async def list_consents(call: Call[None, ConsentQuery]) -> ConsentPage:
+    """GET /consents."""
+    query = call.query
+    found = await consent.list_consents(
+        Office.of(call.rt),
+        call.caller.account.id,
+        read_cursor(query.cursor),
+        query.limit + 1,
+        query.recipient,
+        query.current,
+    )
+    shown = found[: query.limit]
+    return ConsentPage([_line(each) for each in shown], write_cursor(shown[-1].id if len(found) > query.limit else 0))
+
+
+def _line(each: ConsentRecord) -> ConsentLine:
+    said = each.consent
+    return ConsentLine(
+        id=show("cns", each.id),
+        brand=said.brand,
+        type=said.type.value,
+        recipient=said.recipient,
+        recipient_type=said.recipient_type.value,
+        status=said.status.value,
+        source=said.source,
+        said_at=or_none(said.consent_ms),
+        recorded_at=rfc3339(each.recorded_ms),
+        current=each.is_current,
+    )
+
+
+async def consent_rules(call: Call[None, None]) -> ConsentRules:
+    """GET /consent-rules."""
+    async with call.rt.store.read() as tx:
+        return ConsentRules(dict((await stored_rules(tx)).get(call.caller.account.id, {})))
+
+
+async def change_consent_rules(call: Call[ConsentRuleChanges, None]) -> ConsentRules:
+    """PATCH /consent-rules."""
+    office, account_id = Office.of(call.rt), call.caller.account.id
+    return ConsentRules(dict(await consent.set_consent_rules(office, call.actor, account_id, call.body.countries)))
+
+
+async def import_consents(call: Call[ConsentList, None]) -> Imported:
     """POST /consents/import."""
     body = call.body
     done = await consent.import_consents(
@@ -233,8 +355,7 @@ async def import_consents(call: Call[ConsentList, None]) -> ConsentImport:
         body.format,
         is_from_registry=body.from_registry,
     )
-    faults = [ImportFault(each.row, each.field, each.detail) for each in done.faults]
-    return ConsentImport(done.changed, done.unchanged, done.refused, faults)
+    return _imported(done)
 
 
 async def export_consents(call: Call[None, ConsentForm]) -> Response:
@@ -290,10 +411,42 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST",
+        "/suppressions/import",
+        import_suppressions,
+        "Enter a list of people not to write to",
+        Imported,
+        Scope.MANAGE,
+        body=SuppressionList,
+        about="Adding never weakens an entry.",
+        is_bulk=True,
+    ),
+    Endpoint(
+        "GET",
+        "/consents",
+        list_consents,
+        "What recipients have said",
+        ConsentPage,
+        Scope.MANAGE,
+        query=ConsentQuery,
+    ),
+    Endpoint(
+        "GET", "/consent-rules", consent_rules, "Where the account itself asks for consent", ConsentRules, Scope.MANAGE
+    ),
+    Endpoint(
+        "PATCH",
+        "/consent-rules",
+        change_consent_rules,
+        "Ask for consent in a country, or not",
+        ConsentRules,
+        Scope.MANAGE,
+        body=ConsentRuleChanges,
+    ),
+    Endpoint(
+        "POST",
         "/consents/import",
         import_consents,
         "Append a list to the record of consent",
-        ConsentImport,
+        Imported,
         Scope.MANAGE,
         body=ConsentList,
         is_bulk=True,
