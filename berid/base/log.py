@@ -48,6 +48,8 @@ def setup(level: str, log_format: str) -> None:
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # At debug level this one writes every statement with its values: texts, numbers, hashes.
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)
     # The web server tells its own life line by line; the process tells it already.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 

@@ -72,7 +72,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lenient_numbers: bool = False
     """Whether `+` and `00` before a number are forgiven on Taqnyat's calls."""
     pass_phrase: str = ""
-    """What a receiver of Taqnyat's delivery webhook must answer."""
+    """What a receiver of Taqnyat's delivery webhook must answer; once it is stored, its keyed hash."""
     webhook_url: str = ""
     """Where Taqnyat's delivery webhook goes."""
 

@@ -14,6 +14,7 @@ from berid.domain.errors import Refused
 from berid.domain.routing import Route
 from berid.flow import manage
 from berid.flow.manage import Office
+from berid.flow.manage.people import digest_phrase
 from berid.store import accounts, directory, ledger, open_store
 from tests.support.database import ask
 
@@ -161,7 +162,7 @@ async def test_rules_and_services_reach_the_directory(office: Office, account_id
     found = await business(office)
     application = found.applications[application_id]
     assert found.accounts[account_id].rules.countries == ("SA",)
-    assert application.rules.pass_phrase == "open sesame"
+    assert application.rules.pass_phrase == digest_phrase(office.vault, " open sesame\n")
     assert (application.services, application.state) == (frozenset({"voice"}), "suspended")
     async with office.store.read() as tx:
         assert "sesame" not in str(await accounts.audit(tx, account_id, 0, 100))
@@ -198,6 +199,17 @@ async def test_smpp_login_opens_with_its_password(office: Office, account_id: in
     with pytest.raises(Refused) as refusal:
         await manage.create_smpp_login(office, "t", account_id, application_id, mode="test", system_id="acme")
     assert told(refusal)[0] == "system_id"
+
+
+async def test_login_brings_the_endpoint_through_which_its_binds_are_told(
+    office: Office, account_id: int, application_id: int
+) -> None:
+    for system_id in ("first", "second"):
+        await manage.create_smpp_login(office, "t", account_id, application_id, mode="test", system_id=system_id)
+    endpoints = (await business(office)).endpoints[account_id]
+    assert [(each.id, each.kind, each.application_id) for each in endpoints] == [
+        (application_id, "smpp", application_id)
+    ]
 
 
 @pytest.mark.parametrize("system_id", ["", "a" * 16, "a b", "ünal"])
@@ -393,6 +405,17 @@ async def test_prices_are_imported_with_their_difference(office: Office, account
     assert [(row.prefix, row.category) for row in diff.removed] == [("", ""), ("966", "promotional")]
     assert await priced(office, account_id, "966500000000") == 30_000
     assert await priced(office, account_id, "4930000000") is None
+
+
+async def test_whoever_asks_about_routes_does_not_read_the_books_of_people(
+    office: Office, account_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unread(*_: object) -> None:
+        raise AssertionError("a book was read")
+
+    monkeypatch.setattr("berid.store.consent.load_books", unread)
+    monkeypatch.setattr("berid.store.consent.load_consents", unread)
+    assert (await manage.explain(office, "966500000000", "otp", "live", account_id)).route == ""
 
 
 async def priced(office: Office, account_id: int, number: str) -> int | None:

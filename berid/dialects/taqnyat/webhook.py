@@ -7,6 +7,7 @@ them go our signature's headers (`base.webhook`): the pass phrase proves the rec
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hmac import compare_digest
 
 import msgspec
 
@@ -15,6 +16,7 @@ from berid.base.ids import read
 from berid.domain.message import State
 from berid.domain.report import Endpoint
 from berid.flow.endpoints import secrets_of
+from berid.flow.manage.people import digest_phrase
 from berid.flow.notify import event_id
 from berid.flow.ports import Runtime, Tell
 
@@ -85,4 +87,4 @@ def is_told(rt: Runtime, endpoint: Endpoint, status: int, body: bytes) -> bool:
     phrase = (application.rules.pass_phrase if application else "") or (account.rules.pass_phrase if account else "")
     if not phrase:
         return 200 <= status < 300
-    return status < 300 and body.strip() == phrase.strip().encode()
+    return status < 300 and compare_digest(digest_phrase(rt.vault, body.decode(errors="replace")), phrase)

@@ -19,6 +19,7 @@ from berid.flow import manage
 from berid.flow.endpoints import secrets_of
 from berid.flow.manage import Office
 from berid.flow.manage.callbacks import SECRET_PURPOSE
+from berid.flow.manage.people import digest_phrase
 from berid.flow.notify import Notifier, pauses_s
 from berid.flow.ports import Tell
 from berid.net import Outbound
@@ -59,7 +60,7 @@ def endpoint_of(world: World, url: str = "https://shop.example/hook", *, batch_m
 def give_phrase(world: World, phrase: str) -> None:
     directory = world.rt.directory
     application = directory.applications[world.account_ids["shop"] + 1]
-    changed = replace(application, rules=Rules(pass_phrase=phrase))
+    changed = replace(application, rules=Rules(pass_phrase=phrase and digest_phrase(world.rt.vault, phrase)))
     world.rt.directory = replace(directory, applications={**directory.applications, application.id: changed})
 
 
@@ -134,7 +135,7 @@ async def test_only_the_pass_phrase_means_received(
 async def test_endpoint_of_the_whole_account_takes_the_accounts_phrase(world: World) -> None:
     directory = world.rt.directory
     account = directory.accounts[world.account_ids["shop"]]
-    changed = replace(account, rules=Rules(pass_phrase=PHRASE))
+    changed = replace(account, rules=Rules(pass_phrase=digest_phrase(world.rt.vault, PHRASE)))
     world.rt.directory = replace(directory, accounts={**directory.accounts, account.id: changed})
     endpoint = replace(endpoint_of(world), application_id=0)
     assert dialect.is_told(world.rt, endpoint, 200, PHRASE.encode())
