@@ -22,7 +22,7 @@ from berid.flow.endpoints import secrets_of
 from berid.flow.notify import Notifier
 from berid.flow.ports import Tell
 from berid.net import Outbound
-from berid.store import accounts, directory
+from berid.store import accounts, binds, directory
 from tests.dialects.native.conftest import NUMBER, Api, progress, with_directory
 from tests.support.builders import ACCOUNT_ID, APPLICATION_ID, SECRET, START_MS
 from tests.support.database import ask
@@ -148,6 +148,16 @@ async def test_unfit_change_is_refused_and_changes_nothing(api: Api, body: Any) 
     assert (answer.status, answer.json["code"]) == (400, "malformed")
     del made["secret"]
     assert (await api("GET", f"/callbacks/{made['id']}")).json == made
+
+
+async def test_receipts_for_binds_cannot_be_sent_elsewhere(api: Api) -> None:
+    async with api.rt.store.transaction() as tx:
+        await binds.ensure_endpoint(tx, ACCOUNT_ID, APPLICATION_ID, START_MS)
+    path = f"/callbacks/cbe_{APPLICATION_ID}"
+    refused = await api("PATCH", path, {"url": "https://hooks.example.com/", "state": "off"})
+    assert (refused.status, refused.json["field"]) == (400, "url")
+    kept = (await api("PATCH", path, {"state": "off"})).json
+    assert (kept["url"], kept["state"]) == (f"smpp://smpp:{APPLICATION_ID}", "off")
 
 
 async def test_removed_endpoint_is_gone(api: Api) -> None:
