@@ -6,7 +6,7 @@ frozen dataclass costs ten times as much to make (docs/decisions/0002-values-on-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, IntEnum, StrEnum
 
 import msgspec
@@ -47,6 +47,9 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    # As a text, and not through Enum's own: states are looked up several times for every message, often by what a row says.
+    __hash__ = str.__hash__
+
 
 WAITING = frozenset({State.SCHEDULED, State.HELD, State.QUEUED})
 """Not yet given to a carrier: may be cancelled, and all its money given back."""
@@ -64,7 +67,7 @@ FINAL = frozenset(
 )
 """Nothing more is expected. A late report may still lift `expired` or `undelivered` to `delivered`."""
 
-_FOLLOWS: dict[State, frozenset[State]] = {
+_FOLLOWS: Mapping[str, frozenset[State]] = {
     State.SCHEDULED: frozenset({State.QUEUED, State.HELD, State.SENDING, State.EXPIRED, State.FAILED, State.CANCELLED}),
     State.HELD: frozenset({State.QUEUED, State.SCHEDULED, State.SENDING, State.EXPIRED, State.FAILED, State.CANCELLED}),
     State.QUEUED: frozenset({State.HELD, State.SENDING, State.EXPIRED, State.FAILED, State.CANCELLED}),
@@ -94,7 +97,7 @@ _FOLLOWS: dict[State, frozenset[State]] = {
 }
 
 
-def may_follow(state: State, following: State) -> bool:
+def may_follow(state: str, following: State) -> bool:
     """Whether a delivery in `state` may become `following`. Whatever is not in the table changes nothing."""
     return following in _FOLLOWS[state]
 

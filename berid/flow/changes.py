@@ -59,9 +59,9 @@ class Changes:
             row.final_ms = self.now_ms
             if row.body_kind == "sealed":
                 self.erased.append(row.message_id)
-            self.counts.append((self.rt.metrics.settled, row.channel, state.value))
+            self.counts.append((self.rt.metrics.settled, row.channel, row.state))
         self.rows[row.id] = row
-        self.journal(row, state.value, detail)
+        self.journal(row, row.state, detail)
         self._tell(row, state)
 
     def charge(self, row: Tracked) -> None:
@@ -73,7 +73,7 @@ class Changes:
         self._move(row, EntryKind.RELEASE, MoneyState.RELEASED)
 
     def _move(self, row: Tracked, kind: EntryKind, state: MoneyState) -> None:
-        if row.money != MoneyState.HELD.value:
+        if row.money != MoneyState.HELD:
             return
         row.money = state.value
         self.rows[row.id] = row

@@ -89,7 +89,7 @@ async def _record(tx: HotTx, dones: list[_Done]) -> list[Exception | None]:
     keys: dict[int, dict[str, tuple[Tracked, int]]] = {}
     for done in dones:
         row = rows.get(done.outgoing.delivery_id)
-        if row is None or row.state != State.SENDING.value or row.connector_id != done.connector_id:
+        if row is None or row.state != State.SENDING or row.connector_id != done.connector_id:
             continue
         if row.attempt > done.outgoing.attempt + 1:
             continue  # a process that took this one for dead is sending it again: its outcome counts
@@ -111,7 +111,7 @@ async def _record(tx: HotTx, dones: list[_Done]) -> list[Exception | None]:
     for connector_id, waiting in keys.items():
         if rt.parked.get(connector_id):
             await _take_parked(tx, changes, connector_id, waiting)
-    for row in [row for row in rows.values() if row.state == State.UNCERTAIN.value]:
+    for row in [row for row in rows.values() if row.state == State.UNCERTAIN]:
         if rt.parked.get(row.connector_id):
             await _take_parked_of(tx, changes, row)
     await changes.write(tx)
@@ -124,7 +124,7 @@ def _sent(changes: Changes, row: Tracked, done: _Done, outcome: Sent) -> None:
     row.parts_left = len(outcome.keys)
     for part, key in enumerate(outcome.keys):
         changes.refs.append((done.connector_id, key, row.id, part, done.at_ms))
-    if row.charge_on == ChargeOn.SENT.value:
+    if row.charge_on == ChargeOn.SENT:
         changes.charge(row)
     detail = {"connector": done.connector_id, "carrier_ids": row.carrier_ids, "attempt": row.attempt}
     changes.advance(row, State.SENT, "", detail)
@@ -214,7 +214,7 @@ async def _take_parked_of(tx: HotTx, changes: Changes, row: Tracked) -> None:
         changes.rt.parked[row.connector_id] -= 1
         row.key, row.parts_left = key, 1
         apply_report(changes, row, read_report(text))
-    if row.state != State.UNCERTAIN.value:
+    if row.state != State.UNCERTAIN:
         changes.again = [again for again in changes.again if again[4] != row.id]
         changes.done.append(row.id)
 

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from berid.base import failpoint
 from berid.base.ids import show
 from berid.domain.report import Endpoint
@@ -39,8 +41,7 @@ IDLE_END_S = 30.0
 """A host without work for this long gives its lane up."""
 
 
-@dataclass(slots=True)
-class _Try:
+class _Try(msgspec.Struct):
     """What came of one try of one callback. `due_ms` 0 means told; -1 means no further try."""
 
     rt: Runtime

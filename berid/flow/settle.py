@@ -37,7 +37,7 @@ async def settle(rt: Runtime, reports: Sequence[DeliveryReport]) -> None:
     """
     fresh = [report for report in reports if (report.connector_id, report.key) not in rt.recent_keys]
     for report in reports:
-        rt.metrics.receipt(report.connector_id, report.state.value)
+        rt.metrics.receipt(report.connector_id, report.state)
     if fresh:
         with rt.trace.span("settle", reports=len(fresh)):
             await rt.store.hot.do(SETTLE, [_Told(rt, report) for report in fresh])
@@ -83,13 +83,13 @@ async def _find_uncertain(
     for row in await tx.uncertain(connector_id, list({report.recipient for report in reports if report.recipient})):
         by_recipient.setdefault(row.recipient, []).append(seen.setdefault(row.id, row))
     for report in reports:
-        candidates = [row for row in by_recipient.get(report.recipient, ()) if row.state == State.UNCERTAIN.value]
+        candidates = [row for row in by_recipient.get(report.recipient, ()) if row.state == State.UNCERTAIN]
         if len(candidates) == 1:
             row = candidates[0]
             row.key, row.parts_left = report.key, 1
             changes.done.append(row.id)
             apply_report(changes, row, report)
-            if row.state == State.SENT.value:  # an interim report: the final one will come under this id
+            if row.state == State.SENT:  # an interim report: the final one will come under this id
                 changes.refs.append((connector_id, report.key, row.id, 0, changes.now_ms))
             continue
         text = _encode(_report_words(report)).decode()
@@ -107,8 +107,7 @@ def apply_report(changes: Changes, row: Tracked, report: DeliveryReport) -> None
     detail: dict[str, Any] = {"connector": report.connector_id, "code": report.code, "at_ms": report.at_ms}
     if row.parts > 1:
         detail["part"] = row.part
-    state = State(row.state)
-    target = report.state
+    state, target = row.state, report.state
     if target in _GOOD:
         if (report.connector_id, report.key) in changes.rt.recent_keys:
             return  # the same part again in this very batch
@@ -119,15 +118,15 @@ def apply_report(changes: Changes, row: Tracked, report: DeliveryReport) -> None
             changes.journal(row, "part_delivered", detail)
             return
     if not may_follow(state, target):
-        changes.journal(row, "report_ignored", {**detail, "state": target.value})
+        changes.journal(row, "report_ignored", {**detail, "state": target})
         return
-    if target in _GOOD or row.charge_on == ChargeOn.SENT.value:
+    if target in _GOOD or row.charge_on == ChargeOn.SENT:
         # The carrier has taken it, whatever became of it then; a hold that is still there becomes a charge.
         changes.charge(row)
     elif target is not State.SENT:
         changes.release(row)
     if state in (State.EXPIRED, State.UNDELIVERED):
-        detail["was"] = state.value
+        detail["was"] = state
     if not row.sent_ms:
         row.sent_ms = report.at_ms
     changes.advance(row, target, "" if target in _GOOD else report.code, detail)

@@ -35,7 +35,7 @@ ENDPOINTS: tuple[ApiEndpoint, ...] = (
 )
 """All of the API. A module with more of it is named here."""
 
-_INNER = ("type", "created_ms", "dialect", "total", "options")
+_INNER = frozenset({"type", "created_ms", "dialect", "total", "options"})
 """Members of an event's data that are said elsewhere, or are no receiver's business."""
 
 _encode = msgspec.json.Encoder().encode
