@@ -57,6 +57,9 @@ HOT_COLUMNS: dict[str, tuple[str, ...]] = {
     "inbound": (
         "id", "account_id", "connector_id", "channel", "sender", "recipient", "body", "keyword", "received_ms",
     ),
+    "inbound_part": (
+        "connector_id", "sender", "recipient", "reference", "number", "total", "body", "received_ms",
+    ),
 }  # fmt: skip
 """The columns that `HotTx.insert` expects, in order; every other column takes its default."""
 
@@ -196,6 +199,10 @@ class HotTx(Protocol):
     ) -> list[LeasedJob]:
         """Lease up to `room` due jobs of one lane and priority, shared fairly between accounts, beginning behind
         `after_account` (-1: the first) in the round. Fewer than `room` means that no more are due."""
+
+    async def take_parts(self, keys: Iterable[tuple[int, str, str, int]]) -> list[tuple[Any, ...]]:
+        """Remove the kept parts of messages from people, and return them as they were inserted. `keys` are what the parts of a
+        message share: connector, sender, recipient, reference."""
 
     async def jobs_done(self, ids: Sequence[int]) -> None:
         """Remove finished jobs."""

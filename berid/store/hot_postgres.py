@@ -482,6 +482,19 @@ class PostgresTx:
         )
         return [tuple(row) for row in rows]
 
+    async def take_parts(self, keys: Iterable[tuple[int, str, str, int]]) -> list[tuple[Any, ...]]:
+        """See `HotTx.take_parts`."""
+        await self.flush("inbound_part")
+        found = list(keys)
+        rows = await self._fetch(
+            "DELETE FROM inbound_part p USING unnest($1::bigint[], $2::text[], $3::text[], $4::int[]) "
+            "AS k(connector_id, sender, recipient, reference) WHERE p.connector_id = k.connector_id AND p.sender = k.sender "
+            "AND p.recipient = k.recipient AND p.reference = k.reference "
+            f"RETURNING {', '.join(f'p.{name}' for name in HOT_COLUMNS['inbound_part'])}",
+            *([key[place] for key in found] for place in range(4)),
+        )
+        return [tuple(row) for row in rows]
+
     async def open_messages(self, ids: Sequence[int]) -> None:
         """See `HotTx.open_messages`."""
         await self.flush("message")

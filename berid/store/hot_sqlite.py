@@ -312,6 +312,16 @@ class SqliteTx:
         return [(row[0], row[1]) for row in sorted(rows, key=lambda row: row[2])]
 
     @_away
+    async def take_parts(self, keys: Iterable[tuple[int, str, str, int]]) -> list[tuple[Any, ...]]:
+        """See `HotTx.take_parts`."""
+        return self._connection.execute(
+            "DELETE FROM inbound_part WHERE (connector_id, sender, recipient, reference) IN "
+            "(SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)) "
+            f"RETURNING {', '.join(HOT_COLUMNS['inbound_part'])}",
+            (_list(keys),),
+        ).fetchall()
+
+    @_away
     async def erase_bodies(self, message_ids: Sequence[int]) -> None:
         """See `HotTx.erase_bodies`."""
         self._connection.execute(

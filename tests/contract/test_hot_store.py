@@ -116,6 +116,7 @@ async def test_no_rows_are_no_work(driver: HotDriver, store_url: str) -> None:
         assert await tx.callbacks([]) == []
         assert await tx.drop_loading([], 1) == []
         await tx.open_messages([])
+        assert await tx.take_parts([]) == []
         assert await tx.lease("c1", 1, 0, NOW_MS, NOW_MS + 1, 0, -1) == []
 
 
@@ -242,6 +243,21 @@ async def test_delivery_is_tracked_by_the_keys_of_its_parts_on_one_connector(dri
         await tx.forget_keys(3, ["a", "none"])
         assert [one.key for one in await tx.tracked_by_key(3, ["a", "b"])] == ["b"]
         assert [one.id for one in await tx.tracked_by_key(4, ["b"])] == [22]
+
+
+async def test_parts_are_taken_by_what_they_share(driver: HotDriver) -> None:
+    rows = [
+        (connector_id, sender, "5050", reference, number, 2, "body", NOW_MS)
+        for connector_id, sender, reference in ((1, "a", 7), (1, "a", 8), (1, "b", 7), (2, "a", 7))
+        for number in (1, 2)
+    ]
+    async with committed(driver) as tx:
+        await tx.insert("inbound_part", rows)
+    async with committed(driver) as tx:
+        taken = await tx.take_parts([(1, "a", "5050", 7), (2, "a", "5050", 7), (3, "a", "5050", 7)])
+        assert sorted(taken) == [row for row in rows if row[:4] in {(1, "a", "5050", 7), (2, "a", "5050", 7)}]
+        assert await tx.take_parts([(1, "a", "5050", 7)]) == []
+        assert len(await tx.take_parts([(1, "a", "5050", 8), (1, "b", "5050", 7)])) == 4
 
 
 async def test_rows_of_an_earlier_verb_are_seen_by_a_later_one(driver: HotDriver) -> None:

@@ -14,7 +14,7 @@ from berid.base.secret import Vault
 from berid.config import Config
 from berid.domain.directory import Directory
 from berid.domain.report import DEFAULT_EVENTS, Endpoint
-from berid.flow.inbound import PART_PATIENCE_S, REPEAT_S, InboundSms, receive, sweep_parts
+from berid.flow.inbound import ID_REPEAT_S, PART_PATIENCE_S, REPEAT_S, InboundSms, receive, sweep_parts
 from berid.flow.ports import Runtime, Tell
 from berid.metrics import Metrics
 from berid.queue.lanes import Lane
@@ -182,32 +182,56 @@ async def test_repetition_by_the_carrier_is_stored_once(world: World, later_s: i
     start_ms = NOW_MS + 59_000  # near the end of a step, so that the repetition falls into the next
     await receive(world.rt, [message("yes", received_ms=start_ms)])
     await world.restart()
-    await receive(world.rt, [message("yes", received_ms=start_ms + later_s * 1000)])
+    await receive(world.rt, [message("yes", received_ms=start_ms + later_s * 1000, in_doubt=True)])
     assert await world.bodies() == ["yes"]
     assert len(await world.told()) == 1
 
 
 async def test_same_word_a_while_later_is_another_message(world: World) -> None:
     for place in range(3):
-        await receive(world.rt, [message("yes", received_ms=NOW_MS + place * (REPEAT_S + 1) * 1000)])
+        await receive(world.rt, [message("yes", received_ms=NOW_MS + place * (REPEAT_S + 1) * 1000, in_doubt=True)])
     assert await world.bodies() == ["yes"] * 3
 
 
+async def test_word_written_twice_is_there_twice_where_the_carrier_has_no_reason_to_repeat(world: World) -> None:
+    world.rt.directory = directory(endpoint(1))
+    await receive(world.rt, [message("yes"), message("yes")])
+    await receive(world.rt, [message("yes", received_ms=NOW_MS + 1)])
+    assert await world.bodies() == ["yes"] * 3
+    assert len(await world.told()) == 3
+    await receive(world.rt, [message("yes", received_ms=NOW_MS + 2, in_doubt=True)])
+    assert await world.bodies() == ["yes"] * 3
+
+
+async def test_words_that_come_together_after_a_break_are_all_kept(world: World) -> None:
+    await receive(world.rt, [message("yes", in_doubt=True), message("yes", in_doubt=True)])
+    assert await world.bodies() == ["yes"] * 2
+
+
 @pytest.mark.parametrize(
-    "changes", [{"text": "yes!"}, {"sender": "905320000000"}, {"recipient": LONG_NUMBER}, {"connector_id": 4}]
+    "changes",
+    [{"text": "yes!"}, {"sender": "905320000000"}, {"recipient": LONG_NUMBER}, {"connector_id": 4}, {"mark": "02"}],
 )
 async def test_what_differs_is_not_a_repetition(world: World, changes: dict[str, Any]) -> None:
-    await receive(world.rt, [message("yes"), message("yes"), replace(message("yes"), **changes)])
+    await receive(world.rt, [message("yes", mark="01")])
+    again = message("yes", mark="01", in_doubt=True)
+    await receive(world.rt, [again, replace(again, **changes)])
     assert len(await world.stored()) == 2
 
 
 async def test_carriers_own_id_tells_repetitions_for_certain(world: World) -> None:
     first = message("yes", carrier_id="A1")
     await receive(world.rt, [first, message("yes", carrier_id="A2")])
-    await receive(
-        world.rt, [replace(first, received_ms=NOW_MS + 3_600_000), message("yes", carrier_id="A1", connector_id=4)]
-    )
+    other = message("yes", carrier_id="A1", connector_id=4)
+    await receive(world.rt, [replace(first, received_ms=NOW_MS + ID_REPEAT_S * 1000), other])
     assert [row[1] for row in await world.stored()] == [3, 3, 4]
+
+
+async def test_id_that_a_carrier_gives_to_everything_hides_nothing(world: World) -> None:
+    for place, text in enumerate(("yes", "no", "yes")):
+        received_ms = NOW_MS + place * (ID_REPEAT_S * 1000 + 1)
+        await receive(world.rt, [message(text, carrier_id="0", received_ms=received_ms)])
+    assert await world.bodies() == ["yes", "no", "yes"]
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])
@@ -254,10 +278,25 @@ async def test_repeated_part_is_kept_once(world: World) -> None:
     assert await world.bodies() == ["ab"]
 
 
-async def test_message_repeated_in_parts_is_stored_once(world: World) -> None:
+@pytest.mark.parametrize("repeated", [(1, 2, 3), (3,), (2, 3), (1,)])
+@pytest.mark.parametrize("batched", [True, False])
+async def test_parts_repeated_after_their_message_was_stored_are_dropped(
+    world: World, repeated: tuple[int, ...], batched: bool
+) -> None:
+    parts = [part(number, 3, str(number)) for number in (1, 2, 3)]
+    for batch in [parts] if batched else [[each] for each in parts]:
+        await receive(world.rt, batch)
+    await world.restart()
+    for number in repeated:
+        await receive(world.rt, [part(number, 3, str(number), in_doubt=True, received_ms=NOW_MS + 1_000)])
+    assert await world.bodies() == ["123"]
+    assert await world.parts() == []
+
+
+async def test_long_message_written_twice_is_there_twice(world: World) -> None:
     for _ in range(2):
         await receive(world.rt, [part(1, 2, "a"), part(2, 2, "b")])
-    assert await world.bodies() == ["ab"]
+    assert await world.bodies() == ["ab", "ab"]
     assert await world.parts() == []
 
 
@@ -288,21 +327,6 @@ async def test_part_that_came_lately_keeps_the_others_waiting(world: World) -> N
     assert await world.stored() == []
 
 
-async def test_crash_between_storing_and_forgetting_parts_doubles_nothing(world: World) -> None:
-    await receive(world.rt, [part(1, 2, "a")])
-    await receive(world.rt, [part(2, 2, "b")])
-    # The first part is still there, as if the process had died before it forgot it; the carrier repeats the second.
-    await ask(
-        world.rt.store.url,
-        "INSERT INTO inbound_part (connector_id, sender, recipient, reference, number, total, body, received_ms) "
-        "VALUES ($1, $2, $3, 77, 1, 2, 'a', $4)",
-        3, PERSON, SHORT_CODE, NOW_MS,
-    )  # fmt: skip
-    await receive(world.rt, [part(2, 2, "b")])
-    assert await world.bodies() == ["ab"]
-    assert await world.parts() == []
-
-
 async def test_store_that_is_away_is_said_and_leaves_no_place_taken(world: World) -> None:
     world.rt.directory = directory(endpoint(1))
     lane: Lane[Tell] = Lane("ha.example", 1)
@@ -318,3 +342,18 @@ async def test_a_word_of_refusal_enters_the_suppression_book(world: World, word:
     await receive(world.rt, [message(word), message(word)])
     found = await ask(world.rt.store.url, "SELECT recipient FROM suppression")
     assert bool(found) is is_in_the_book
+
+
+async def test_word_of_refusal_is_heeded_though_the_process_ended_before_it_could(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_: Any) -> None:
+        raise RuntimeError("the process ends here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("berid.flow.inbound.heard", die)
+        with pytest.raises(RuntimeError):
+            await receive(world.rt, [message("STOP")])
+    await receive(world.rt, [message("STOP", in_doubt=True)])
+    assert await world.bodies() == ["STOP"]
+    assert len(await ask(world.rt.store.url, "SELECT recipient FROM suppression")) == 1

@@ -38,7 +38,7 @@ from berid.channels.sms.translate import Submit, Translator
 from berid.domain.errors import Permanent, SendFailure, Temporary, Throttled, Uncertain
 from berid.domain.message import DeliveryReport, Outgoing, Sent
 from berid.domain.routing import ConnectorSettings
-from berid.flow.inbound import InboundSms, receive
+from berid.flow.inbound import REPEAT_S, InboundSms, receive
 from berid.flow.pace import Pace
 from berid.flow.ports import Report, Runtime
 from berid.flow.settle import settle
@@ -104,6 +104,9 @@ routes take their next connector."""
 
 STORE_AWAY_FIRST_S, STORE_AWAY_LAST_S = 0.1, 5.0
 """The waits before reports are given to the store again that did not take them."""
+
+ANSWER_LATE_S = 2.0
+"""A carrier that has waited so long for our answer may be about to repeat; none is known that waits for less than five."""
 
 _ROK = int(CommandStatus.ESME_ROK)
 _TRY_AGAIN = int(CommandStatus.ESME_RX_T_APPN)
@@ -220,6 +223,7 @@ class SmppConnector:
         self._progress = asyncio.Event()
         self._is_stopping = False
         self._trouble = "not connected yet"
+        self._answers_in_doubt_s = self.ticks()
 
     # What the dispatcher uses
 
@@ -601,6 +605,7 @@ class SmppConnector:
         """A bind is ready."""
         log.info("bound", extra={"connector": self.settings.name, "mode": bind.mode.value})
         self._binds.append(bind)
+        self.answers_in_doubt()
         if len(self._binds) == self._wanted:
             self._trouble = "connecting"
         self.pump(self.ticks())
@@ -611,6 +616,7 @@ class SmppConnector:
         self._open.discard(bind)
         if bind in self._binds:
             self._binds.remove(bind)
+            self.answers_in_doubt()
         now_s = self.ticks()
         self.pace.lost(len(uncertain), now_s)
         for token in uncertain:
@@ -621,6 +627,10 @@ class SmppConnector:
                 flight.flying -= 1
                 (self._bulk if flight.outgoing.priority else self._urgent).appendleft((flight, part))
         self.on_change(now_s)
+
+    def answers_in_doubt(self) -> None:
+        """From now on the carrier may repeat what it has delivered, for want of our answer."""
+        self._answers_in_doubt_s = self.ticks()
 
     def on_change(self, now_s: float) -> None:
         """A bind has ceased to submit: the others take over, or there is none."""
@@ -662,6 +672,7 @@ class SmppConnector:
         When this returns what it says yes to is on disk. Raises `StoreAway`.
         """
         now_ms = self.rt.clock.now_ms()
+        in_doubt = self.ticks() - self._answers_in_doubt_s < REPEAT_S
         reports: list[DeliveryReport] = []
         messages: list[InboundSms] = []
         for request in requests:
@@ -670,7 +681,7 @@ class SmppConnector:
             if is_receipt(pdu):
                 reports.append(self.translator.read_receipt(pdu, now_ms))
             else:
-                messages.append(self.translator.read_message(pdu, now_ms))
+                messages.append(self.translator.read_message(pdu, now_ms, in_doubt))
         try:
             if reports:
                 await settle(self.rt, reports)
@@ -682,6 +693,7 @@ class SmppConnector:
             log.exception("what a carrier delivered could not be taken", extra={"connector": self.settings.name})
             if len(requests) == 1:
                 return [_TRY_AGAIN]
+            self.answers_in_doubt()  # some of them may be on disk
             # One of them spoils the others: each alone, so that only that one comes again.
             return [status for request in requests for status in await self.take_in([request])]
         return [_ROK] * len(requests)
@@ -900,15 +912,18 @@ class _Bind(asyncio.Protocol):
         """Settle what came, batch after batch, and answer each batch in one write once it is on disk."""
         wait_s = STORE_AWAY_FIRST_S
         batch: list[Request] = []
+        begun_s = 0.0
         try:
             while (batch or self._inbox) and not self.transport.is_closing():
                 if not batch:
                     batch, self._inbox = self._inbox, []
+                    begun_s = self._connector.ticks()
                 try:
                     statuses = await self._connector.take_in(batch)
                 except StoreAway as error:
                     # The carrier waits for its answers, and once its window is full delivers nothing more.
                     log.warning("the store is away; reports wait", extra={"count": len(batch), "why": str(error)})
+                    self._connector.answers_in_doubt()
                     await self._connector.rt.clock.sleep(wait_s)
                     wait_s = min(STORE_AWAY_LAST_S, wait_s * 2)
                     continue
@@ -916,6 +931,8 @@ class _Bind(asyncio.Protocol):
                 for request, status in zip(batch, statuses, strict=True):
                     self.session.respond(request.sequence, status)
                 batch = []
+                if self._connector.ticks() - begun_s > ANSWER_LATE_S:
+                    self._connector.answers_in_doubt()
                 if failpoint.armed:
                     failpoint.hit("smpp.deliver.before_response")
                 self.flush()

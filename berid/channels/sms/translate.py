@@ -12,7 +12,7 @@ from berid.channels.sms.settings import SmppSettings
 from berid.domain.message import DeliveryReport, Outgoing, State
 from berid.flow.inbound import InboundSms
 from berid.wire.smpp.codes import EsmClass, MessageState, RegisteredDelivery, Tag
-from berid.wire.smpp.pdu import DataSm, DeliverSm, SubmitSm, put_uint
+from berid.wire.smpp.pdu import DataSm, DeliverSm, SubmitSm, get_text, put_uint
 from berid.wire.smpp.receipt import IdForm, match_key, parse
 from berid.wire.smpp.times import format_relative
 from berid.wire.smpp.udh import Content, HeaderError, read_content
@@ -29,6 +29,7 @@ RAW_CHARACTERS = 200
 _UDHI = int(EsmClass.UDHI)
 _RECEIPT = int(RegisteredDelivery.RECEIPT)
 _PAYLOAD = int(Tag.MESSAGE_PAYLOAD)
+_USER_REFERENCE = int(Tag.USER_MESSAGE_REFERENCE)
 _WITHOUT_TABLES = frozenset((Alphabet.GSM7.value, Alphabet.UCS2.value))
 
 STATES: dict[MessageState, State] = {
@@ -174,8 +175,12 @@ class Translator:
             _number(pdu.source_addr),
         )
 
-    def read_message(self, pdu: DeliverSm | DataSm, now_ms: int) -> InboundSms:
-        """A message from a person, or one part of it. Never raises: of a broken header nothing is used."""
+    def read_message(self, pdu: DeliverSm | DataSm, now_ms: int, in_doubt: bool = False) -> InboundSms:
+        """A message from a person, or one part of it. Never raises: of a broken header nothing is used.
+
+        The carrier's id is receipted_message_id, in which some name each message from a person. The mark is
+        user_message_reference (section 5.3.2.17), the handset's own count of what it has sent.
+        """
         try:
             content = read_content(pdu)
         except HeaderError:
@@ -195,6 +200,9 @@ class Translator:
             number=content.number,
             total=content.total,
             received_ms=now_ms,
+            carrier_id=_storable(get_text(pdu.tlvs, Tag.RECEIPTED_MESSAGE_ID) or ""),
+            mark=pdu.tlvs.get(_USER_REFERENCE, b"").hex(),
+            in_doubt=in_doubt,
         )
 
 

@@ -92,14 +92,17 @@ class Receipt(msgspec.Struct, gc=False):
 
 
 def is_receipt(pdu: DeliverSm | DataSm) -> bool:
-    """True if the carrier says that this is a receipt: by esm_class, or by the parameter receipted_message_id.
+    """True if the carrier says that this is a receipt: by esm_class, or by the parameter receipted_message_id beside a state.
 
-    A content that only looks like one is not enough, or anyone with a handset could write receipts.
+    A content that only looks like one is not enough, or anyone with a handset could write receipts. Nor is that parameter
+    alone: some carriers name a message from a person by it.
     """
     kind = pdu.esm_class & _TYPE_MASK
     if kind:
         return kind in (_TYPE_RECEIPT, _TYPE_INTERMEDIATE)
-    return _RECEIPTED_MESSAGE_ID in pdu.tlvs
+    if _RECEIPTED_MESSAGE_ID not in pdu.tlvs:
+        return False
+    return _MESSAGE_STATE in pdu.tlvs or b"stat:" in pdu.content.replace(b"\0", b"").lower()
 
 
 def parse(pdu: DeliverSm | DataSm) -> Receipt:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from berid.base.clock import SystemClock
 from berid.channels.sms import smpp
 from berid.channels.sms.simulator import Carrier, CarrierSettings
 from berid.channels.sms.smpp import SmppConnector
@@ -26,6 +27,7 @@ from berid.domain.errors import Permanent, Temporary, Throttled, Uncertain
 from berid.domain.message import Outgoing, Sent
 from berid.flow.accept import accept
 from berid.flow.dispatch import Dispatcher
+from berid.flow.inbound import REPEAT_S
 from berid.flow.ports import Outcome, Runtime
 from berid.store.hot import StoreAway
 from berid.wire.smpp import receipt
@@ -1034,6 +1036,61 @@ async def test_message_from_a_person_is_stored_whole_before_it_is_answered(
         await carrier.until(lambda: carrier.counters.mos and carrier.counters.answered == carrier.counters.mos)
     rows = await ask(rt.store.url, "SELECT connector_id, sender, recipient, body FROM inbound")
     assert rows == [(CONNECTOR_ID, "905551234567", "90850", text)]
+
+
+class Later:
+    """The machine's clock, put forward."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self.ahead_s = 0.0
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms() + int(self.ahead_s * 1000)
+
+    def ticks_s(self) -> float:
+        return self._clock.ticks_s() + self.ahead_s
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+
+
+def word_of() -> DeliverSm:
+    """What a person writes again and again."""
+    return DeliverSm(source_addr="905551234567", destination_addr="90850", short_message=b"yes")
+
+
+async def test_word_that_comes_twice_over_a_calm_link_was_written_twice(
+    tmp_path: Path, scripted: ScriptedCarrier
+) -> None:
+    clock = Later()
+    async with make_runtime(tmp_path, clock=clock) as rt, connected(rt, scripted.port):
+        scripted.deliver(word_of())
+        await scripted.until(lambda: len(scripted.answers) == 1)
+        scripted.deliver(word_of())
+        await scripted.until(lambda: len(scripted.answers) == 2)
+        assert len(await ask(rt.store.url, "SELECT id FROM inbound")) == 1  # the bind has just come up
+        clock.ahead_s = REPEAT_S + 1.0
+        for count in (3, 4):
+            scripted.deliver(word_of())
+            await scripted.until(lambda count=count: len(scripted.answers) == count)
+        assert len(await ask(rt.store.url, "SELECT id FROM inbound")) == 3
+
+
+async def test_word_that_comes_again_after_its_link_broke_was_written_once(
+    tmp_path: Path, scripted: ScriptedCarrier
+) -> None:
+    clock = Later()
+    async with make_runtime(tmp_path, clock=clock) as rt, connected(rt, scripted.port) as connector:
+        clock.ahead_s = REPEAT_S + 1.0
+        scripted.deliver(word_of())
+        await scripted.until(lambda: len(scripted.answers) == 1)
+        scripted.drop_links()
+        await until(connector, lambda: not connector.is_up)
+        await until(connector, lambda: connector.is_up)
+        scripted.deliver(word_of())
+        await scripted.until(lambda: len(scripted.answers) == 2)
+        assert len(await ask(rt.store.url, "SELECT id FROM inbound")) == 1
 
 
 async def test_data_sm_carries_both_ways(rt: Runtime, scripted: ScriptedCarrier, outcomes: Outcomes) -> None:

@@ -13,7 +13,7 @@ from berid.channels.sms.translate import LONGEST_VALIDITY_S, Translator
 from berid.domain.message import State
 from berid.wire.smpp import receipt
 from berid.wire.smpp.codes import EsmClass, MessageState, Tag
-from berid.wire.smpp.pdu import DataSm, DeliverSm, SubmitSm, encode, get_uint
+from berid.wire.smpp.pdu import DataSm, DeliverSm, SubmitSm, encode, get_uint, put_text, put_uint
 from berid.wire.smpp.udh import read_content
 from tests.support.builders import CONNECTOR_ID, FAR_MS, make_outgoing
 
@@ -257,6 +257,17 @@ def test_parts_of_a_message_from_a_person_keep_their_places(alphabet: Alphabet) 
     assert [message.number for message in messages] == list(range(1, len(messages) + 1))
     assert {(message.reference, message.total) for message in messages} == {(77, len(messages))}
     assert "".join(message.text for message in messages) == text
+
+
+def test_message_from_a_person_keeps_what_tells_it_from_the_next_one() -> None:
+    (part,) = parts_of("yes", Alphabet.GSM7)
+    tlvs: dict[int, bytes] = {}
+    put_text(tlvs, Tag.RECEIPTED_MESSAGE_ID, "mo-17")
+    put_uint(tlvs, Tag.USER_MESSAGE_REFERENCE, 200)
+    told = translator().read_message(message_pdu(part, tlvs=tlvs), NOW_MS, in_doubt=True)
+    assert (told.carrier_id, told.mark, told.in_doubt) == ("mo-17", "00c8", True)
+    bare = translator().read_message(message_pdu(part), NOW_MS)
+    assert (bare.carrier_id, bare.mark, bare.in_doubt) == ("", "", False)
 
 
 def test_message_in_the_carriers_own_codings_is_read() -> None:

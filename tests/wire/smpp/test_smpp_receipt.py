@@ -178,6 +178,22 @@ def test_a_receipt_is_what_the_carrier_marks_as_one(esm_class: int, tlvs: dict[i
 
 
 @pytest.mark.parametrize(
+    ("tlvs", "text", "expected"),
+    [
+        ({Tag.RECEIPTED_MESSAGE_ID: b"5\0", Tag.MESSAGE_STATE: b"\2"}, b"", True),
+        ({Tag.RECEIPTED_MESSAGE_ID: b"5\0"}, b"id:5 Stat:DELIVRD", True),
+        ({Tag.RECEIPTED_MESSAGE_ID: b"5\0"}, "id:5 stat:DELIVRD".encode("utf-16-be"), True),
+        ({Tag.RECEIPTED_MESSAGE_ID: b"5\0"}, b"yes", False),
+        ({Tag.RECEIPTED_MESSAGE_ID: b"5\0"}, b"", False),
+    ],
+)
+def test_an_id_alone_makes_no_receipt_of_what_a_person_wrote(
+    tlvs: dict[int, bytes], text: bytes, expected: bool
+) -> None:
+    assert is_receipt(DeliverSm(short_message=text, tlvs=tlvs)) is expected
+
+
+@pytest.mark.parametrize(
     ("digits", "expected"),
     [
         ("2611221432", naive(2026, 11, 22, 14, 32)),
