@@ -145,6 +145,73 @@ def test_office_can_set_up_a_whole_business(store: Shell, tmp_path: Path) -> Non
     assert [(each["name"], each["state"]) for each in ask("account", "list")] == [("Acme", "suspended")]
 
 
+def test_what_accounts_ask_for_is_decided(store: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = store.ask
+    ask("account", "create", "Acme", "--home", "TR", "--currency", "TRY")
+    slip = tmp_path / "slip.pdf"
+    slip.write_bytes(b"%PDF-1.7 paid")
+    monkeypatch.setattr("getpass.getuser", lambda: "asker")
+    make = ("topup-request", "make", "Acme", "250", "TRY", "--method", "bank transfer", "--slip", str(slip))
+    first, second = ask(*make)["id"], ask(*make)["id"]
+    code, _, err = store.run("topup-request", "approve", first)
+    assert (code, err) == (1, "berid: this request is the approver's own\n")
+    monkeypatch.setattr("getpass.getuser", lambda: "desk")
+    listed = ask("topup-request", "list")
+    assert [(each["id"], each["state"], each["amount"]) for each in listed] == [
+        (first, "submitted", "250"),
+        (second, "submitted", "250"),
+    ]
+    ask("topup-request", "check", first)
+    ask("topup-request", "ask", first, "which bank?")
+    shown = ask("topup-request", "show", first)
+    assert (shown["state"], shown["reason"], shown["same_files"]) == ("needs_info", "which bank?", [second])
+    ask("attachment", shown["slips"][0].split()[0], str(tmp_path / "copy.pdf"))
+    copy = tmp_path / "copy.pdf"
+    assert copy.read_bytes() == slip.read_bytes()
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert store.run("attachment", shown["slips"][0].split()[0], str(copy))[0] == 1
+    done = ask("topup-request", "approve", first, "--amount", "249", "--reason", "fee")
+    assert ask("topup-request", "approve", first, "--amount", "249") == done
+    ask("topup-request", "reject", second, "the same slip")
+    assert ask("topup-request", "list") == []
+    statement = ask("ledger", "statement", "Acme", "TRY")
+    assert [(each["id"], each["kind"], each["amount"], each["actor"]) for each in statement] == [
+        (done["entry"], "topup", "249", "cli:desk")
+    ]
+    third = ask(*make[:-2])["id"]
+    ask("topup-request", "withdraw", "Acme", third)
+    assert [each["id"] for each in ask("topup-request", "list", "--state", "withdrawn")] == [third]
+
+    ask("trial", "offer", "turkeysms", "10", "CREDIT")
+    assert [(each["product"], each["amount"]) for each in ask("trial", "list")] == [("turkeysms", "10")]
+    assert ask("trial", "claim", "Acme", "turkeysms")["available"] == "10"
+    assert store.run("trial", "claim", "Acme", "turkeysms")[0] == 1
+    ask("trial", "end", "turkeysms")
+    assert ask("trial", "list") == []
+
+    ask("account", "rules", "Acme", "international_on=false")
+    wish = ("international", "ask", "Acme", "--purpose", "a branch", "--country", "DE", "AT")
+    ask("international", "reject", ask(*wish)["id"], "which branch?")
+    ask("international", "withdraw", "Acme", ask(*wish)["id"])
+    made = ask(*wish)["id"]
+    assert [(each["id"], each["countries"]) for each in ask("international", "list")] == [(made, "AT DE")]
+    ask("international", "approve", made)
+    rules = ask("account", "rules", "Acme")
+    assert (rules["international_on"], rules["countries"]) == (True, ["AT", "DE", "TR"])
+    assert ask("ledger", "verify") == {"discrepancies": []}
+
+
+def test_papers_go_with_a_sender_name(small: Shell, tmp_path: Path) -> None:
+    small.ask("account", "create", "Acme", "--home", "SA")
+    paper = tmp_path / "register.png"
+    paper.write_bytes(b"\x89PNG\r\n\x1a\n")
+    small.ask("sender", "request", "Acme", "Acme", "--document", str(paper))
+    code, _, err = small.run("sender", "request", "Acme", "Other", "--document", str(tmp_path / "none.pdf"))
+    assert code == 1
+    assert "none.pdf cannot be read" in err
+    assert [each["name"] for each in small.ask("sender", "list", "Acme")] == ["Acme"]
+
+
 def test_secret_of_a_token_is_shown_once(store: Shell) -> None:
     store.ask("account", "create", "Acme", "--home", "SA")
     store.ask("application", "create", "Acme", "shop")

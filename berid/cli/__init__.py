@@ -24,7 +24,7 @@ from berid import __version__
 from berid.base.log import redact_text
 from berid.base.secret import Unreadable
 from berid.channels import BrokenChannel
-from berid.cli import business, carriers, messages, process, requests
+from berid.cli import business, carriers, desk, messages, process, requests
 from berid.cli.here import Failed, Here
 from berid.cli.reference import page
 from berid.config import ConfigError
@@ -51,6 +51,7 @@ for _command, _name in (
     (process.serve_demo, "demo"),
     (messages.send, "send"),
     (business.top_up, "topup"),
+    (desk.save_attachment, "attachment"),
     (requests.show_requests, "requests"),
     (process.migrate, "migrate"),
     (process.backup, "backup"),
@@ -68,6 +69,9 @@ for _group in (
     business.price,
     business.books,
     business.number,
+    desk.topup_request,
+    desk.trial,
+    desk.international,
     carriers.connector,
     carriers.route,
     carriers.job,

@@ -10,17 +10,19 @@ import msgspec
 from cyclopts import App, Parameter
 
 from berid.base.ids import show
-from berid.base.money import format_micros, parse_micros
-from berid.cli.here import At, Failed, account_id, facts_of, moment, pairs, read_id, read_moment
+from berid.base.money import format_micros
+from berid.cli.desk import hand_in
+from berid.cli.here import At, Failed, account_id, amount_of, facts_of, moment, pairs, read_id, read_moment
 from berid.domain.account import Rules, SenderState
-from berid.domain.directory import Directory
 from berid.domain.pricing import PriceRow
 from berid.flow import manage
-from berid.flow.manage import Office
 from berid.store import Tx, accounts, directory, ledger
+from berid.store import business as stored
 
 Mode = Literal["test", "live"]
 Many = Parameter(consume_multiple=True, negative=())
+ALL = 1_000_000
+"""As many rows as a list on a terminal may ever have."""
 
 account = App(name="account", help="Who pays: accounts and their rules.")
 application = App(name="application", help="The clients of an account, and what each may use.")
@@ -68,9 +70,9 @@ async def create_account(
 async def list_accounts(*, at: At) -> None:
     """List all accounts."""
     async with at.read() as tx:
-        found = (await directory.load(tx)).accounts.values()
-    rows = ({name: value for name, value in facts_of(each, "acc").items() if name != "rules"} for each in found)
-    at.show(rows, "There are no accounts. Make one: berid account create NAME --home SA --currency SAR")
+        found = await stored.accounts(tx, 0, ALL)
+    empty = "There are no accounts. Make one: berid account create NAME --home SA --currency SAR"
+    at.show_records(found, "acc", empty, without=["rules"])
 
 
 @account.command(name="show")
@@ -84,7 +86,7 @@ async def show_account(name: str, /, *, at: At) -> None:
     """
     async with at.read() as tx:
         identifier = await account_id(tx, name)
-        business = await directory.load(tx)
+        business = await directory.load(tx, with_books=False)
         wallets = await ledger.wallets(tx, identifier)
     facts = facts_of(business.accounts[identifier], "acc")
     facts["rules"] = _rules(business.accounts[identifier].rules)
@@ -115,9 +117,7 @@ async def set_account_state(name: str, state: Literal["active", "suspended", "cl
     state
         active, suspended or closed.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            identifier = await account_id(tx, name)
+    async with at.office_of(name) as (office, identifier):
         await manage.set_account_state(office, at.actor, identifier, state)
     at.say(f"{name} is {state}.", id=show("acc", identifier), state=state)
 
@@ -133,14 +133,13 @@ async def set_account_rules(name: str, /, *rules: str, at: At) -> None:
     rules
         NAME=VALUE, such as countries=SA,TR or per_second=20. Lists are separated by commas.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            identifier = await account_id(tx, name)
-            before = (await directory.load(tx)).accounts[identifier].rules
-        after = manage.read_rules(pairs(rules), before)
+    async with at.office_of(name) as (office, identifier):
         if rules:
-            await manage.set_account_rules(office, at.actor, identifier, after)
-    at.show_one(_rules(after))
+            await manage.set_account_rules(office, at.actor, identifier, pairs(rules))
+        async with office.store.read() as tx:
+            found = await stored.account(tx, identifier)
+    assert found is not None
+    at.show_one(_rules(found.rules))
 
 
 @account.command(name="wallet")
@@ -154,9 +153,7 @@ async def open_wallets(name: str, /, currency: Annotated[list[str], Many], *, at
     currency
         Currencies such as SAR, TRY or CREDIT.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            identifier = await account_id(tx, name)
+    async with at.office_of(name) as (office, identifier):
         await manage.open_wallets(office, at.actor, identifier, currency)
     at.say(f"{name} has wallets in {', '.join(currency)}.", id=show("acc", identifier), currencies=currency)
 
@@ -175,7 +172,7 @@ async def show_audit(name: str = "0", /, *, limit: int = 50, at: At) -> None:
     async with at.read() as tx:
         identifier = 0 if name == "0" else await account_id(tx, name)
         found = await accounts.audit(tx, identifier, 0, limit)
-    at.show((facts_of(each, "aud") for each in found), "Nothing has been changed.")
+    at.show_records(found, "aud", "Nothing has been changed.")
 
 
 @application.command(name="create")
@@ -198,9 +195,7 @@ async def create_application(
     service
         What it may use.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
+    async with at.office_of(account) as (office, owner):
         made = await manage.create_application(office, at.actor, owner, name, service)
     at.say(f"Application {name} is {show('app', made)}.", id=show("app", made))
 
@@ -226,9 +221,7 @@ async def set_services(
         All that it may use from now on.
     """
     identifier = read_id("app", application)
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
+    async with at.office_of(account) as (office, owner):
         await manage.set_services(office, at.actor, owner, identifier, service)
     at.say(f"{application} may use {', '.join(service)}.", id=show("app", identifier), services=service)
 
@@ -247,16 +240,14 @@ async def set_application_rules(account: str, application: str, /, *rules: str, 
         NAME=VALUE, such as networks=203.0.113.0/24 or api_on=false.
     """
     identifier = read_id("app", application)
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
-            found = (await directory.load(tx)).applications.get(identifier)
-        if found is None or found.account_id != owner:
-            raise Failed(f"{account} has no application {application}", f"berid account show {account} lists them")
-        after = manage.read_rules(pairs(rules), found.rules)
+    async with at.office_of(account) as (office, owner):
         if rules:
-            await manage.set_application_rules(office, at.actor, owner, identifier, after)
-    at.show_one(_rules(after))
+            await manage.set_application_rules(office, at.actor, owner, identifier, pairs(rules))
+        async with office.store.read() as tx:
+            found = await stored.application(tx, owner, identifier)
+    if found is None:
+        raise Failed(f"{account} has no application {application}", f"berid account show {account} lists them")
+    at.show_one(_rules(found.rules))
 
 
 @application.command(name="state")
@@ -275,9 +266,7 @@ async def set_application_state(
         active or suspended.
     """
     identifier = read_id("app", application)
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
+    async with at.office_of(account) as (office, owner):
         await manage.set_application_state(office, at.actor, owner, identifier, state)
     at.say(f"{application} is {state}.", id=show("app", identifier), state=state)
 
@@ -317,10 +306,9 @@ async def create_token(
     system_id
         The login for SMPP, up to 15 characters.
     """
-    async with at.office() as office:
+    async with at.office_of(account) as (office, owner):
         async with office.store.read() as tx:
-            owner = await account_id(tx, account)
-            client = _application(await directory.load(tx), owner, application)
+            client = await _application(tx, owner, application)
         ends_ms = read_moment(expires) if expires else 0
         rights = {"scopes": scope} if scope else {}
         if kind == "smpp":
@@ -353,11 +341,8 @@ async def list_tokens(account: str, /, *, at: At) -> None:
     """
     async with at.read() as tx:
         found = await accounts.tokens(tx, await account_id(tx, account))
-    rows = []
-    for each in found:
-        facts = facts_of(each, "tok")
-        rows.append({name: value for name, value in facts.items() if name != "account"})
-    at.show(rows, f"{account} has no tokens. Make one: berid token create {account}")
+    empty = f"{account} has no tokens. Make one: berid token create {account}"
+    at.show_records(found, "tok", empty, without=["account"])
 
 
 @token.command(name="rotate")
@@ -373,9 +358,7 @@ async def rotate_token(account: str, token: str, /, *, overlap_hours: float = 24
     overlap_hours
         How long the old one still works; 0 ends it now. An SMPP login has one password, so 0 is all it can have.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
+    async with at.office_of(account) as (office, owner):
         made = await manage.rotate_token(office, at.actor, owner, read_id("tok", token), overlap_hours)
     _show_secret(at, made)
 
@@ -392,9 +375,7 @@ async def revoke_token(account: str, token: str, /, *, at: At) -> None:
         The token's id.
     """
     identifier = read_id("tok", token)
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
+    async with at.office_of(account) as (office, owner):
         await manage.revoke_token(office, at.actor, owner, identifier)
     at.say(f"{token} has ended.", id=show("tok", identifier))
 
@@ -431,9 +412,7 @@ async def request_sender(
     draft
         Only note it down; it is not submitted yet.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
+    async with at.office_of(account) as (office, owner):
         made = await manage.request_sender(
             office,
             at.actor,
@@ -442,7 +421,7 @@ async def request_sender(
             name,
             country=country,
             category=category,
-            documents=[await _hand_in(office, at, owner, file) for file in document],
+            documents=[await hand_in(office, at, owner, file) for file in document],
             is_draft=draft,
         )
     state = "a draft" if draft else "submitted"
@@ -460,11 +439,8 @@ async def list_senders(account: str, /, *, at: At) -> None:
     """
     async with at.read() as tx:
         found = await accounts.senders(tx, await account_id(tx, account))
-    rows = []
-    for each in found:
-        facts = facts_of(each, "snd")
-        rows.append({name: value for name, value in facts.items() if name != "account"})
-    at.show(rows, f"{account} has no sender names. Ask for one: berid sender request {account} NAME")
+    empty = f"{account} has no sender names. Ask for one: berid sender request {account} NAME"
+    at.show_records(found, "snd", empty, without=["account"])
 
 
 @sender.command(name="move")
@@ -494,9 +470,7 @@ async def move_sender(
         The date or time at which an approved name ends.
     """
     identifier = read_id("snd", name)
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
+    async with at.office_of(account) as (office, owner):
         ends_ms = read_moment(expires) if expires else 0
         await manage.move_sender(
             office, at.actor, owner, identifier, SenderState(state), reason=reason, expires_ms=ends_ms
@@ -657,11 +631,9 @@ async def top_up(
     note
         What it is for; shown in the statement.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
+    async with at.office_of(account) as (office, owner):
         enter = manage.add_bonus if bonus else manage.top_up
-        done = await enter(office, at.actor, owner, mode, currency, _amount(amount), note)
+        done = await enter(office, at.actor, owner, mode, currency, amount_of(amount), note)
     _say_entered(at, account, mode, currency, done)
 
 
@@ -682,11 +654,7 @@ async def show_statement(account: str, currency: str, /, *, mode: Mode = "live",
     """
     async with at.read() as tx:
         found = await manage.statement(tx, await account_id(tx, account), mode, currency, limit=limit)
-    rows = []
-    for each in found:
-        facts = facts_of(each, "ent")
-        rows.append({name: value for name, value in facts.items() if name not in ("account", "wallet")})
-    at.show(rows, "There are no entries.")
+    at.show_records(found, "ent", "There are no entries.", without=["account", "wallet"])
 
 
 @books.command(name="adjust")
@@ -706,10 +674,8 @@ async def adjust(account: str, amount: str, currency: str, /, *, note: str, mode
     mode
         live or test.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
-        done = await manage.adjust(office, at.actor, owner, mode, currency, _amount(amount), note)
+    async with at.office_of(account) as (office, owner):
+        done = await manage.adjust(office, at.actor, owner, mode, currency, amount_of(amount), note)
     _say_entered(at, account, mode, currency, done)
 
 
@@ -728,10 +694,8 @@ async def set_credit_limit(account: str, amount: str, currency: str, /, *, mode:
     mode
         live or test.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
-        await manage.set_credit_limit(office, at.actor, owner, mode, currency, _amount(amount))
+    async with at.office_of(account) as (office, owner):
+        await manage.set_credit_limit(office, at.actor, owner, mode, currency, amount_of(amount))
     at.say(f"{account} may owe {amount} {currency} ({mode}).", id=show("acc", owner), credit_limit=amount)
 
 
@@ -778,9 +742,7 @@ async def assign_number(number: str, account: str, /, *, application: str = "", 
     application
         Only this application of it is told.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
+    async with at.office_of(account) as (office, owner):
         client = read_id("app", application) if application else 0
         await manage.assign_number(office, at.actor, number, owner, client)
     at.say(f"{number} belongs to {account}.", number=number, account=show("acc", owner))
@@ -797,18 +759,16 @@ async def release_number(number: str, account: str, /, *, at: At) -> None:
     account
         The account's id or name.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
+    async with at.office_of(account) as (office, owner):
         await manage.release_number(office, at.actor, owner, number)
     at.say(f"{number} belongs to nobody.", number=number)
 
 
-def _application(business: Directory, owner: int, text: str) -> int:
-    """The application that is meant: the one named, or the only one."""
+async def _application(tx: Tx, owner: int, text: str) -> int:
+    """The application that is meant: the one named, or the only one. Raises `Failed`."""
     if text:
         return read_id("app", text)
-    own = [each.id for each in business.applications.values() if each.account_id == owner]
+    own = [each.id for each in await stored.applications(tx, owner)]
     if len(own) != 1:
         raise Failed(
             f"the account has {len(own) or 'no'} applications",
@@ -856,22 +816,6 @@ def _rules(rules: Rules) -> dict[str, object]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in msgspec.structs.asdict(rules).items()
     }
-
-
-def _amount(text: str) -> int:
-    try:
-        return parse_micros(text)
-    except ValueError as error:
-        raise Failed(f"the amount cannot be read: {error}", "write it as 250 or 99.90") from None
-
-
-async def _hand_in(office: Office, at: At, account_id: int, file: Path) -> int:
-    """The id of a file of this machine, once it is handed in. Raises `Failed`."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise Failed(f"{file} cannot be read: {error.strerror}") from None
-    return (await manage.add_attachment(office, at.actor, account_id, file.name, content)).id
 
 
 def _text_of(file: Path) -> str:

@@ -13,12 +13,12 @@ from berid import channels
 from berid.base.ids import show
 from berid.base.money import format_micros
 from berid.cli.here import At, Failed, account_id, facts_of
-from berid.domain.directory import Directory
 from berid.domain.routing import Route
 from berid.flow import manage
 from berid.flow.manage.carriers import SEALED
 from berid.flow.ports import Channel
-from berid.store import Tx, accounts, directory, work
+from berid.store import Tx, accounts, work
+from berid.store import business as stored
 
 Mode = Literal["test", "live"]
 Many = Parameter(consume_multiple=True, negative=())
@@ -36,9 +36,7 @@ async def list_connectors(*, at: At) -> None:
     rows = []
     for each in found:
         settings = {name: "***" if str(value).startswith(SEALED) else value for name, value in each.settings.items()}
-        facts = facts_of(each, "con")
-        facts["settings"] = settings if at.is_json else " ".join(f"{name}={value}" for name, value in settings.items())
-        rows.append(facts)
+        rows.append({**facts_of(each, "con"), "settings": settings})
     at.show(rows, "There are no connectors. Make one: berid connector add NAME --set host=… --set system_id=…")
 
 
@@ -164,22 +162,15 @@ async def stop_connector(name: str, /, *, at: At) -> None:
 async def list_routes(*, at: At) -> None:
     """List all routes in the order in which they are asked."""
     async with at.read() as tx:
-        states = await accounts.route_states(tx)
-        business = await directory.load(tx)
+        found = await stored.routes(tx)
+        names = {each.id: each.name for each in (await accounts.connectors(tx)).values()}
     rows = []
-    for each in business.routes:
-        facts = facts_of(each, "rte")
-        facts["connectors"] = _names(business, each.connectors)
-        facts["accounts"] = [show("acc", owner) for owner in sorted(each.accounts)]
-        uncertain = {str(priority): policy.value for priority, policy in sorted(each.uncertain.items())}
-        facts["uncertain"] = uncertain if at.is_json else " ".join(f"{key}:{value}" for key, value in uncertain.items())
-        rows.append({**facts, "state": "on"})
-    blank = dict.fromkeys(rows[0], "") if rows else {}
-    rows += [
-        {**blank, "id": show("rte", identifier), "name": name, "state": state}
-        for name, (identifier, state) in sorted(states.items())
-        if state != "on"
-    ]
+    for each in found:
+        facts = facts_of(each.route, "rte")
+        facts["connectors"] = [names.get(identifier, show("con", identifier)) for identifier in each.route.connectors]
+        facts["accounts"] = [show("acc", owner) for owner in sorted(each.route.accounts)]
+        facts["uncertain"] = {str(key): policy.value for key, policy in sorted(each.route.uncertain.items())}
+        rows.append({**facts, "state": each.state})
     at.show(rows, "There are no routes. Make one: berid route add NAME --connector NAME")
 
 
@@ -288,9 +279,7 @@ async def explain_route(
     channel
         sms.
     """
-    async with at.office() as office:
-        async with office.store.read() as tx:
-            owner = await account_id(tx, account)
+    async with at.office_of(account) as (office, owner):
         found = await manage.explain(office, number, category, mode, owner, channel)
     routes: list[dict[str, object]] = [
         {
@@ -336,10 +325,7 @@ async def list_jobs(*, buried: bool = False, lane: str = "", after: int = 0, lim
     """
     async with at.read() as tx:
         found = await work.jobs(tx, buried=buried, lane=lane, after_id=after, limit=limit)
-    rows = []
-    for each in found:
-        facts = facts_of(each, "")
-        rows.append({**facts, "id": each.id})
+    rows = [{**facts_of(each, ""), "id": each.id} for each in found]
     at.show(rows, "Nothing was set aside." if buried else "Nothing waits.")
 
 
@@ -391,10 +377,6 @@ def _channel(name: str) -> Channel:
     if name not in known:
         raise Failed(f"there is no channel {name!r}", f"the channels are {', '.join(known)}")
     return known[name]
-
-
-def _names(business: Directory, connectors: tuple[int, ...]) -> list[str]:
-    return [business.connectors[each].name if each in business.connectors else show("con", each) for each in connectors]
 
 
 def _settings(file: Path | None, given: list[str]) -> dict[str, object]:

@@ -21,7 +21,7 @@ from rich.text import Text
 from berid import config
 from berid.base import ids
 from berid.base.clock import Clock, SystemClock
-from berid.base.money import format_micros
+from berid.base.money import format_micros, parse_micros
 from berid.flow.manage import Office, open_office
 from berid.flow.ports import Runtime
 from berid.metrics import Metrics
@@ -38,6 +38,7 @@ _OWNERS = {
     "wallet_id": "wal",
     "connector_id": "con",
     "price_list_id": "prl",
+    "entry_id": "ent",
 }
 """The prefix of the ids that a record mentions."""
 
@@ -85,11 +86,19 @@ class Here:
             yield office
 
     @asynccontextmanager
+    async def office_of(self, account: str) -> AsyncIterator[tuple[Office, int]]:
+        """The office, and the id of the account that somebody means by an id or a name. Raises `Failed` as well."""
+        async with self.office() as office:
+            async with office.store.read() as tx:
+                owner = await account_id(tx, account)
+            yield office, owner
+
+    @asynccontextmanager
     async def runtime(self) -> AsyncIterator[Runtime]:
         """As much of a process as the flow's verbs need; it serves no lane and no carrier."""
         async with self.office() as office, Outbound() as http:
             async with office.store.read() as tx:
-                business = await directory.load(tx)
+                business = await directory.load(tx, with_books=False)
             yield Runtime(
                 config=self.config,
                 clock=self.clock,
@@ -133,6 +142,11 @@ class Here:
             for row in found:
                 table.add_row(*(Text(_cell(value)) for value in row.values()))
             console().print(table)
+
+    def show_records(self, found: Iterable[Any], kind: str, empty: str, without: Sequence[str] = ()) -> None:
+        """Show records of the store as `facts_of` tells them, `without` some of these facts."""
+        rows = (facts_of(each, kind) for each in found)
+        self.show(({name: row[name] for name in row if name not in without} for row in rows), empty)
 
     def show_one(self, facts: Mapping[str, object]) -> None:
         """Show one thing: a line for each fact, or with --json an object."""
@@ -191,6 +205,14 @@ def read_moment(text: str) -> int:
     except ValueError:
         raise Failed(f"{text!r} is not a time", "write a date such as 2027-01-31, or 2027-01-31T18:00+03:00") from None
     return int((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def amount_of(text: str) -> int:
+    """The micros of an amount that somebody typed. Raises `Failed`."""
+    try:
+        return parse_micros(text)
+    except ValueError as error:
+        raise Failed(f"the amount cannot be read: {error}", "write it as 250 or 99.90") from None
 
 
 def read_id(kind: str, text: str) -> int:
