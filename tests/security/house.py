@@ -72,7 +72,7 @@ class House:
         if (
             account is None
             or application is None
-            or None in secrets
+            or not all(token is not None and token.is_live_at(self.app.rt.clock.now_ms()) for token in secrets)
             or (account.state, application.state) != ("active", "active")
             or (account.rules, application.rules) != (Rules(), Rules())
             or not {"sms", "otp"} <= application.services
@@ -94,10 +94,34 @@ class House:
         await self.app.rt.refresh()
         found = self.app.rt.directory.tokens[hash_token(self.bearer)]
         self.ids = {
-            "acc": show("acc", self.account_id),
-            "app": show("app", self.application_id),
-            "tok": show("tok", found.id),
+            "account": show("acc", self.account_id),
+            "application": show("app", self.application_id),
+            "token": show("tok", found.id),
+            "price_list": show("prl", next(iter(lists.values()))),
+            "connector": show("con", next(iter(self.app.rt.directory.connectors))),
+            "route": show("rte", self.app.rt.directory.routes[0].id),
         }
+        headers = {"Authorization": f"Bearer {self.bearer}"}
+        async with aiohttp.ClientSession(self.url, headers=headers) as http:
+            wanted = {"to": NUMBER, "text": "hello", "sender": demo.SENDER}
+            async with http.post("/api/v1/messages", json=wanted) as answer:
+                sent = await answer.json()
+            async with http.post("/api/v1/callbacks", json={"url": "http://127.0.0.1:1024/hook"}) as answer:
+                callback = await answer.json()
+            async with http.get("/api/v1/senders") as answer:
+                senders = await answer.json()
+        self.ids |= {
+            "message": sent["id"],
+            "delivery": sent["deliveries"][0]["id"],
+            "callback": callback["id"],
+            "sender": senders["data"][0]["id"],
+        }
+
+    def id_in(self, path: str) -> str:
+        """An id for the parameter of a path, of the kind that the path names: `/messages/{id}`; "1" if there is none."""
+        words = path.partition("/{")[0].rpartition("/")[2]
+        singular = {"deliveries": "delivery"}.get(words, words.removesuffix("s").replace("-", "_"))
+        return self.ids.get(singular, "1")
 
     def operations(self) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
         """Every operation of every document: (dialect, method, path, the operation)."""

@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.security.house import DOCUMENTS, House
+from tests.security.knock import KEYS, LIKELY
 
 EXAMPLES = 5
 """Requests to each operation with each kind of data: many enough that every run finds what one has found."""
@@ -41,8 +42,8 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-"""What every provider promises. That bad data is refused is not among them: V3 of TurkeySMS answers 200 to everything by contract,
-and both providers take numbers for texts and pass over what they do not know."""
+"""What every provider promises. That bad data is refused is not among them: V3 of TurkeySMS answers 200 to everything by
+contract, and both providers take numbers for texts and pass over what they do not know."""
 
 
 def ask_everything(house: House, document: Any, loop: asyncio.AbstractEventLoop, is_known: bool) -> list[str]:
@@ -81,15 +82,18 @@ def ask_one(
 
 
 def with_credentials(case: Any, house: House, data: st.DataObject) -> None:
-    """Put in what nobody guesses: the keys that stand among the parameters, and in paths, often, ids of what there is."""
+    """Put in what nobody guesses: the keys that stand among the parameters, and often ids and words that lead somewhere."""
+    is_likely = data.draw(st.booleans())
     for place in (case.query, case.body):
         if isinstance(place, dict):
-            for name in ("api_key", "apiKey", "bearerTokens"):
-                if name in place:
-                    place[name] = house.api_key if name == "api_key" else house.bearer
-    if case.path_parameters and data.draw(st.booleans()):
+            for name in place:
+                if name in KEYS:
+                    place[name] = getattr(house, KEYS[name])
+                elif is_likely and (name in house.ids or LIKELY.get(name)):
+                    place[name] = house.ids.get(name) or LIKELY[name]
+    if is_likely and case.path_parameters:
         for name in case.path_parameters:
-            case.path_parameters[name] = data.draw(st.sampled_from([*house.ids.values(), "1"]))
+            case.path_parameters[name] = house.id_in(case.operation.path)
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["with credentials", "without"])
