@@ -14,8 +14,8 @@ same number to the same number, for parts also the same reference and place):
 Whatever is in doubt beyond that is stored: a message that stands there twice can be seen, one that is missing cannot.
 Each repetition is in the log.
 
-Whose a message is, the directory's numbers say. What is for none of them is stored with account 0, for the operator
-to see.
+Whose a message is, the directory's numbers say. What is for none of them is stored with account 0, where the operator finds
+it (`GET /operator/inbound`).
 """
 
 from __future__ import annotations
@@ -343,6 +343,10 @@ def _store(changes: Changes, message: InboundSms) -> tuple[Any, ...]:
     identifier = changes.rt.ids.next()
     directory = changes.rt.directory
     account_id, application_id = _owner(directory, message.recipient)
+    if not account_id:
+        log.warning(
+            "a person wrote to what is no account's", extra={"connector": message.connector_id, "inbound": identifier}
+        )
     keyword = keyword_of(message.text) or ""
     payload = ""
     for endpoint in directory.endpoints.get(account_id, ()):

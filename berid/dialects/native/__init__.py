@@ -14,7 +14,18 @@ from typing import Any
 import msgspec
 
 from berid.base import webhook
-from berid.dialects.native import account, callbacks, history, manage, messages, otp, problems, requests, service
+from berid.dialects.native import (
+    account,
+    callbacks,
+    history,
+    inbound,
+    manage,
+    messages,
+    otp,
+    problems,
+    requests,
+    service,
+)
 from berid.dialects.native.endpoint import Endpoint as ApiEndpoint
 from berid.dialects.native.shapes import metadata_of, or_none, rfc3339
 from berid.dialects.web import Route
@@ -27,6 +38,7 @@ from berid.flow.ports import Runtime, Tell
 ENDPOINTS: tuple[ApiEndpoint, ...] = (
     *messages.ENDPOINTS,
     *history.ENDPOINTS,
+    *inbound.ENDPOINTS,
     *account.ENDPOINTS,
     *callbacks.ENDPOINTS,
     *otp.ENDPOINTS,
