@@ -40,6 +40,7 @@ class Links:
         self._rt = rt
         self._running: dict[int, _Running] = {}
         self._refused: dict[int, ConnectorSettings] = {}
+        self._watch = processes.Watch(rt.clock)
         self._is_fenced = False
         """The leases could not be renewed in time: nothing runs until they could."""
         self._lost: set[int] = set()
@@ -94,9 +95,13 @@ class Links:
 
     async def _begin(self, connector_id: int, settings: ConnectorSettings) -> None:
         rt = self._rt
+        async with rt.store.read() as tx:
+            found = await processes.lease_of(tx, connector_id)
+        if found is not None and found.slot != rt.slot and not self._watch.is_dead(connector_id, found, found.until_ms):
+            return
         asked_s = rt.clock.ticks_s()
         async with rt.store.transaction() as tx:
-            if not await processes.take_connector(tx, connector_id, rt.slot, rt.clock.now_ms()):
+            if not await processes.take_connector(tx, connector_id, rt.slot, rt.clock.now_ms(), found):
                 return
         held_s = rt.clock.ticks_s()
         doubtful = await recover_connector(rt, connector_id)

@@ -16,7 +16,7 @@ from berid.flow.dispatch import resolve_uncertain, uncertain_policy
 from berid.flow.inbound import sweep_parts
 from berid.flow.load import spread, undo_loading
 from berid.flow.ports import Runtime
-from berid.store import jobs
+from berid.store import jobs, processes
 from berid.store.hot import HotTx, StoreAway, Tracked, Verb
 
 log = logging.getLogger("berid.sweep")
@@ -24,6 +24,9 @@ log = logging.getLogger("berid.sweep")
 PAGE = 500
 SWEEP_S = 1.0
 CLOCK_LANE = "clock"
+
+JUMP_MS = 2_000
+"""A wall clock that is further from where it should be was set. Slewing and a busy machine make less."""
 
 LOADING_MS = 600_000
 """A message that has been loading for longer was left behind by an ended process. A process that takes its slot does not
@@ -212,6 +215,9 @@ class Sweeper:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._minute = 0
+        self._watch = processes.Watch(rt.clock)
+        self._seen_ms = rt.clock.now_ms()
+        self._seen_s = rt.clock.ticks_s()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -227,12 +233,15 @@ class Sweeper:
         """One round: leases that ran out, doubts whose time has come, and every minute the slower looks."""
         rt = self._rt
         now_ms = rt.clock.now_ms()
+        await self._follow_clock(now_ms)
         async with rt.store.transaction() as tx:
             freed = await jobs.free_leases(tx, now_ms)
             if not rt.store.is_sqlite:
                 # A process that died holds its jobs no longer than its connectors. If it only slept, it finds them started
                 # by others when it wakes, and leaves them.
-                freed += await jobs.free_leases_of_the_dead(tx, now_ms)
+                beats = await processes.beats(tx)
+                dead = {slot for slot, until_ms in beats.items() if self._watch.is_dead(slot, until_ms, until_ms)}
+                freed += await jobs.free_leases_of_others(tx, (beats.keys() - dead) | {rt.slot})
         if freed:
             log.info("leases ran out", extra={"jobs": freed})
         for lane in rt.lanes.values():
@@ -243,6 +252,21 @@ class Sweeper:
         if minute != self._minute:
             self._minute = minute
             await self._slow(now_ms)
+
+    async def _follow_clock(self, now_ms: int) -> None:
+        """See whether the wall clock was set since the last round. What was due before it was set back stays due: it would
+        wait for as long as the clock was set back, one-time passwords too."""
+        rt = self._rt
+        now_s = rt.clock.ticks_s()
+        expected_ms = self._seen_ms + int((now_s - self._seen_s) * 1000)
+        if abs(now_ms - expected_ms) > JUMP_MS:
+            log.warning("the clock was set", extra={"by_s": (now_ms - expected_ms) / 1000})
+            if now_ms < expected_ms:
+                async with rt.store.transaction() as tx:
+                    await jobs.keep_due(tx, now_ms, expected_ms)
+                for lane in rt.lanes.values():
+                    lane.wake.set()
+        self._seen_ms, self._seen_s = now_ms, now_s
 
     async def _resolve_due(self, now_ms: int) -> None:
         rt = self._rt
@@ -264,7 +288,7 @@ class Sweeper:
             await undo_loading(rt, message_id)
         while True:
             async with rt.store.read() as tx:
-                found = await jobs.past_validity(tx, now_ms, first_id_at(now_ms - 1_000), PAGE)
+                found = await jobs.past_validity(tx, now_ms, PAGE)
             await look_again(rt, found, "waiting")
             if len(found) < PAGE:
                 break

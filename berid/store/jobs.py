@@ -3,6 +3,7 @@ buried."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sqlalchemy import func, literal_column, select, text, update
@@ -55,13 +56,20 @@ async def free_leases(tx: Tx, now_ms: int, slot: int | None = None) -> int:
     return freed.rowcount
 
 
-async def free_leases_of_the_dead(tx: Tx, now_ms: int) -> int:
-    """Give back the jobs held by slots that no live process has. Returns how many."""
-    living = select(tables.process.c.slot).where(tables.process.c.alive_until_ms >= now_ms)
+async def free_leases_of_others(tx: Tx, living: Iterable[int]) -> int:
+    """Give back the jobs held by slots that are not those of `living` processes. Returns how many."""
     freed = await tx.execute(
         update(job).where(job.c.lease_until_ms > 0, job.c.slot.not_in(living)).values(lease_until_ms=0, slot=0)
     )
     return freed.rowcount
+
+
+async def keep_due(tx: Tx, now_ms: int, until_ms: int) -> int:
+    """What was due by `until_ms` is due now: the clock was set back from there. Returns how many jobs that were."""
+    kept = await tx.execute(
+        update(job).where(job.c.due_ms > now_ms, job.c.due_ms <= until_ms, job.c.buried_ms == 0).values(due_ms=now_ms)
+    )
+    return kept.rowcount
 
 
 async def parked_counts(tx: Tx) -> dict[int, int]:
@@ -83,7 +91,7 @@ async def found_sending(tx: Tx, connector_id: int, limit: int) -> list[int]:
     return [row[0] for row in rows]
 
 
-async def past_validity(tx: Tx, now_ms: int, made_before: int, limit: int) -> list[int]:
+async def past_validity(tx: Tx, now_ms: int, limit: int) -> list[int]:
     """Deliveries that still wait in a lane although their validity has ended: nobody could send them in time."""
     delivery = tables.delivery
     rows = await tx.execute(
@@ -92,7 +100,6 @@ async def past_validity(tx: Tx, now_ms: int, made_before: int, limit: int) -> li
         .where(
             job.c.kind == "dispatch",
             job.c.lease_until_ms == 0,
-            job.c.id < made_before,
             delivery.c.expires_ms <= now_ms,
         )
         .limit(limit)

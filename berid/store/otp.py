@@ -100,7 +100,7 @@ async def newest(tx: Tx, application_id: int, number: str, purpose: str) -> Any 
                 otp.c.purpose == purpose,
                 otp.c.state != "unsent",
             )
-            .order_by(otp.c.created_ms.desc(), otp.c.id.desc())
+            .order_by(otp.c.id.desc())
             .limit(1)
         )
     ).first()

@@ -6,12 +6,15 @@ so that the next holder never overlaps.
 
 from __future__ import annotations
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from dataclasses import dataclass
+
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from berid.base.ids import SLOTS
+from berid.base.clock import Clock
+from berid.base.ids import SLOTS, first_id_at
 from berid.store import Tx
-from berid.store.tables import connector_lease, delivery, message, meta, process
+from berid.store.tables import connector_lease, meta, metadata, process
 
 LEASE_MS = 12_000
 """How long a process may be silent before its slot and connectors go to another."""
@@ -22,6 +25,30 @@ RENEW_S = 3.0
 HOLD_S = LEASE_MS / 1000 - RENEW_S
 """How long after the moment of its last renewal a process may use what it holds. The rest of the lease is for clocks of two
 machines that do not agree."""
+
+
+class Watch:
+    """Tells who is dead from whether he renews, not from what the clocks say.
+
+    A beat is what its sender says that he lives until, and changes every few seconds. One that has stayed the same for the
+    length of a lease while we looked on is a dead process's. Only who has just come must believe what is written in it.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began_s = clock.ticks_s()
+        self._seen: dict[int, tuple[object, float]] = {}
+
+    def is_dead(self, who: int, sign: object, until_ms: int) -> bool:
+        """Whether `who` is dead, whose last beat shows `sign` (any value that changes with each) and holds until `until_ms`."""
+        now_s = self._clock.ticks_s()
+        seen, since_s = self._seen.get(who, (None, now_s))
+        if seen != sign:
+            since_s = now_s
+            self._seen[who] = (sign, now_s)
+        if now_s - self._began_s < LEASE_MS / 1000:
+            return until_ms < self._clock.now_ms()
+        return now_s - since_s > LEASE_MS / 1000
 
 
 class NoSlot(Exception):
@@ -82,17 +109,36 @@ async def leave_all(tx: Tx) -> None:
     await tx.execute(delete(process))
 
 
-async def take_connector(tx: Tx, connector_id: int, slot: int, now_ms: int) -> bool:
-    """Take the lease of a connector that nobody runs. True if it is ours now."""
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who runs a connector, and until when if he does not renew. Each renewal makes another value of it."""
+
+    slot: int
+    until_ms: int
+
+
+async def lease_of(tx: Tx, connector_id: int) -> Lease | None:
+    """The lease of a connector; None if nobody has one."""
+    lease = connector_lease.c
+    row = (await tx.execute(select(lease.slot, lease.until_ms).where(lease.connector_id == connector_id))).first()
+    return None if row is None else Lease(*row)
+
+
+async def take_connector(tx: Tx, connector_id: int, slot: int, now_ms: int, found: Lease | None) -> bool:
+    """Take a connector whose lease was found to be `found`. True if it is ours now, False if the lease has changed since."""
     insert = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
+    lease = connector_lease.c
     statement = insert(connector_lease).values(connector_id=connector_id, slot=slot, until_ms=now_ms + LEASE_MS)
-    taken = await tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=[connector_lease.c.connector_id],
-            set_={"slot": slot, "until_ms": now_ms + LEASE_MS},
-            where=or_(connector_lease.c.until_ms < now_ms, connector_lease.c.slot == slot),
+    if found is None:
+        taken = await tx.execute(statement.on_conflict_do_nothing(index_elements=[lease.connector_id]))
+    else:
+        taken = await tx.execute(
+            statement.on_conflict_do_update(
+                index_elements=[lease.connector_id],
+                set_={"slot": slot, "until_ms": now_ms + LEASE_MS},
+                where=and_(lease.slot == found.slot, lease.until_ms == found.until_ms),
+            )
         )
-    )
     return bool(taken.rowcount)
 
 
@@ -105,6 +151,11 @@ async def give_connector(tx: Tx, connector_id: int, slot: int) -> None:
     )
 
 
+async def beats(tx: Tx) -> dict[int, int]:
+    """The slots in use, with until when their holders say that they live."""
+    return {row.slot: row.alive_until_ms for row in await tx.execute(select(process.c.slot, process.c.alive_until_ms))}
+
+
 async def last_alive_ms(tx: Tx) -> int:
     """When any process last said that it lives; 0 for a new store."""
     found = (await tx.execute(select(meta.c.value).where(meta.c.key == "alive_ms"))).scalar()
@@ -112,7 +163,10 @@ async def last_alive_ms(tx: Tx) -> int:
 
 
 async def largest_id(tx: Tx) -> int:
-    """An id that no id is larger than: new ones start above it, even if the clock was set back."""
-    first = (await tx.execute(select(func.max(message.c.id)))).scalar() or 0
-    second = (await tx.execute(select(func.max(delivery.c.id)))).scalar() or 0
-    return max(first, second)
+    """An id that no id is larger than: new ones start above it, even if the clock was set back.
+
+    Journals have no index that tells their largest id; the last beat stands for them.
+    """
+    keyed = [table.c.id for table in metadata.tables.values() if table.primary_key.columns.keys() == ["id"]]
+    largest = (await tx.execute(select(*(select(func.max(column)).scalar_subquery() for column in keyed)))).one()
+    return max(first_id_at(await last_alive_ms(tx)), *(found or 0 for found in largest))

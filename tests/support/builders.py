@@ -62,12 +62,13 @@ class FakeClock:
 
     def __init__(self, now_ms: int = START_MS) -> None:
         self._ms = float(now_ms)
+        self._set_by_ms = 0
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
 
     def now_ms(self) -> int:
         """See `Clock.now_ms`."""
-        return int(self._ms)
+        return int(self._ms) + self._set_by_ms
 
     def ticks_s(self) -> float:
         """See `Clock.ticks_s`."""
@@ -78,6 +79,10 @@ class FakeClock:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._ms + seconds * 1000, next(self._order), future))
         await future
+
+    def set_by(self, seconds: float) -> None:
+        """Set the wall clock forward or back, as a person or a time daemon does; no time passes."""
+        self._set_by_ms += int(seconds * 1000)
 
     async def advance(self, seconds: float) -> None:
         """Let time pass and everybody whose sleep has ended run."""
