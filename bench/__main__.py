@@ -21,6 +21,7 @@ from bench.stage import slow_sync
 
 ROWS = {
     "accepted": rows.accepted,
+    "groups": rows.groups,
     "through": rows.through,
     "bulk": rows.bulk,
     "overtaking": rows.overtaking,

@@ -26,14 +26,17 @@ class Size:
 
     singles: int
     bulk_requests: int
+    group: int
     queued: int
     otps: int
     history: int
     limit_s: float
 
 
-FULL = Size(singles=60_000, bulk_requests=100, queued=1_000_000, otps=1_000, history=10_000_000, limit_s=30.0)
-QUICK = Size(singles=10_000, bulk_requests=20, queued=20_000, otps=100, history=200_000, limit_s=10.0)
+FULL = Size(
+    singles=60_000, bulk_requests=100, group=100_000, queued=1_000_000, otps=1_000, history=10_000_000, limit_s=30.0
+)
+QUICK = Size(singles=10_000, bulk_requests=20, group=20_000, queued=20_000, otps=100, history=200_000, limit_s=10.0)
 
 
 def number(place: int) -> str:
@@ -89,6 +92,38 @@ def turkeysms_post(key: str) -> Render:
     )
 
 
+def taqnyat_list(token: str) -> Render:
+    """Taqnyat's call with as many recipients as it takes."""
+    return lambda place: post(
+        "/v1/messages",
+        token,
+        json.dumps(
+            {
+                "recipients": [int(number(place * 1000 + each)) for each in range(1000)],
+                "body": "Hello",
+                "sender": SENDER,
+            }
+        ).encode(),
+    )
+
+
+def turkeysms_group(key: str, recipients: int) -> Render:
+    """TurkeySMS's call for groups."""
+    return lambda place: post(
+        "/api/v3/gruba-gonder/post/tek-metin-gonderimi",
+        "-",
+        json.dumps(
+            {
+                "api_key": key,
+                "title": SENDER,
+                "text": "Hello",
+                "sentto": [number(place * recipients + each) for each in range(recipients)],
+                "response_type": "json",
+            }
+        ).encode(),
+    )
+
+
 def turkeysms_get(key: str) -> Render:
     """The same by GET."""
     return lambda place: get(
@@ -137,6 +172,33 @@ async def accepted(kind: str, preload: str, size: Size) -> Figures:
             figures[name] = figures_of(result, ground.server.cpu_s() - cpu)
             made = ground.server.ask("commits")[0] - commits[0]
             figures[name]["messages/commit"] = round(result.count / max(1, made), 1)
+    return figures
+
+
+async def groups(kind: str, preload: str, size: Size) -> Figures:
+    """Recipients accepted on disk by the calls for many, door by door; nothing leaves yet. What is counted is in the database."""
+    figures: Figures = {}
+    async with stage(kind, preload, links=False, callbacks=False) as ground:
+        doors = {
+            "native, 1,000 a call": (native(ground.token, 1000), size.bulk_requests, 4),
+            "taqnyat, 1,000 a call": (taqnyat_list(ground.token), size.bulk_requests, 4),
+            "turkeysms, 1,000 a call": (turkeysms_group(ground.api_key, 1000), size.bulk_requests, 4),
+            f"turkeysms, {size.group:,} a call": (turkeysms_group(ground.api_key, size.group), 1, 1),
+        }
+        held = 0
+        for name, (render, requests, connections) in doors.items():
+            cpu = ground.server.cpu_s()
+            result = await fire(ground.port, render, requests, connections, size.limit_s)
+            cpu = ground.server.cpu_s() - cpu
+            total = sum((await _states(ground))["states"].values())
+            count, held = total - held, total
+            figures[name] = {
+                "recipients/s": round(count / result.elapsed_s),
+                "slowest call ms": round(result.quantile_ms(1.0)),
+                "server CPU us/recipient": round(1e6 * cpu / count, 1),
+                "recipients": count,
+                "answers": result.statuses,
+            }
     return figures
 
 
