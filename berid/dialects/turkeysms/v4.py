@@ -7,6 +7,7 @@ front. Documentation says `sentto`, the SDKs send `mobile`: either is taken.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -24,6 +25,7 @@ from berid.domain.message import Accepted
 from berid.flow.consent import suppress
 from berid.flow.manage.office import Office
 from berid.flow.ports import Runtime
+from berid.store.hot import StoreAway
 
 PREFIX = "/turkeysms/v4"
 
@@ -257,6 +259,9 @@ async def blacklist(call: Call) -> Body:
     actor = f"token:{caller.token.id}"
     office = Office.of(call.rt)
     await suppress(office, actor, caller.account.id, usable[0], channel=CHANNEL, source=NAME, all_traffic=True)
+    if call.rt.refresh is not None:
+        with contextlib.suppress(StoreAway):  # it is on disk, and holds within half a second then
+            await call.rt.refresh()
     return {"result": True, "result_code": codes.QUERY_DONE, "result_message": codes.SUCCESS, "number": usable[0]}
 
 

@@ -1,6 +1,7 @@
 """V4: repetitions, the list of those not to be written to, and host names of its own."""
 
 import asyncio
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -73,6 +74,17 @@ async def test_number_on_the_blacklist_gets_no_more_messages(world_on_each: Worl
         loaded = await directory.load(tx)
     assert loaded.suppressions[world.account_ids["shop"]]["sms"].find(NUMBER) == 2
     assert await world.ask("SELECT source, reason FROM suppression") == [("turkeysms", "manual")]
+
+
+async def test_blacklist_holds_before_its_answer(world: World) -> None:
+    async def refresh() -> None:
+        async with world.rt.store.read() as tx:
+            loaded = await directory.load(tx)
+        world.rt.directory = replace(world.rt.directory, suppressions=loaded.suppressions)
+
+    world.rt.refresh = refresh
+    await world.v4("/blacklist/add", number=NUMBER)
+    assert (await world.v4("/sms/send", status=400, title="ACME", text="Hi", sentto=NUMBER))["result_code"] == "TS-1033"
 
 
 @pytest.mark.parametrize(
