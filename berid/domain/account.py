@@ -61,6 +61,9 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether numbers outside the account's own country may be written to."""
     per_second: float = 0
     per_minute: int = 0
+    spend_per_day_micros: int = 0
+    """What may be spent in a day of the account's zone, in the currency of whichever wallet pays; 0 means no limit."""
+    spend_per_month_micros: int = 0
     returns_code: bool = True
     """Whether compatible OTP calls return the code to the caller, as their contract says."""
     otp_prefix_per_minute: int = 0

@@ -30,6 +30,7 @@ from berid.domain.message import (
 from berid.domain.pricing import quote
 from berid.domain.routing import Route
 from berid.domain.rules import QUIET
+from berid.domain.spending import Spent, day_of, first_of_month, is_capped, why_capped
 from berid.flow.ports import Prepared, Runtime
 from berid.store import ledger
 from berid.store.hot import HotTx, Verb
@@ -90,6 +91,8 @@ class Order(msgspec.Struct):
     body_kind: str
     holds: dict[int, int]
     cost_micros: int
+    day: int
+    """On which of the account's days it counts against spending limits."""
     currency: str
     admitted: list[tuple[str, int]]
     """(lane, how many places were held in it)."""
@@ -137,9 +140,10 @@ async def explain(
     order = _order(rt, caller, submission, prepared, lines, turned_away, now_ms)
     async with rt.store.read() as tx:
         wallets = await ledger.wallets(tx, caller.account.id)
+        spent = await ledger.spent(tx, list(order.holds), first_of_month(order.day))
     balances = {each.id: (each.available_micros, each.credit_limit_micros) for each in wallets}
     short = why_short(order, balances, {wallet_id: available for wallet_id, (available, _) in balances.items()})
-    return [short] if short is not None else []
+    return [reason for reason in (short, why_over(order, spent)) if reason is not None]
 
 
 async def _decide(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -> Order:
@@ -375,6 +379,7 @@ def _order(
         body_kind=body_kind,
         holds=holds,
         cost_micros=sum(holds.values()),
+        day=day_of(now_ms, caller.account.zone),
         currency=lines[0].currency if lines else "",
         admitted=[],
     )
@@ -390,6 +395,7 @@ async def _accept(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
     used = await tx.idempotent(keys) if keys else {}
     balances = await tx.wallets({wallet_id for order in orders for wallet_id in order.holds})
     left = {wallet_id: available for wallet_id, (available, _) in balances.items()}
+    spent = await spent_before(tx, orders)
 
     results: list[Accepted | Exception] = []
     messages: list[tuple[Any, ...]] = []
@@ -398,13 +404,14 @@ async def _accept(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
     jobs: list[tuple[Any, ...]] = []
     idempotency: list[tuple[Any, ...]] = []
     taken: dict[int, int] = {}
+    spending: Spent = {}
     for order in orders:
         idem = order.submission.idempotency
         key = (order.caller.application.id, idem[0]) if idem is not None else None
         if key is not None and key in used and idem is not None:
             results.append(replay(used[key], idem[1]))
             continue
-        short = why_short(order, balances, left)
+        short = why_short(order, balances, left) or why_over(order, spent)
         if short is not None:
             order.rt.metrics.refused(short.kind.value, order.caller.dialect)
             results.append(Refused(short))
@@ -412,6 +419,9 @@ async def _accept(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
         for wallet_id, amount in order.holds.items():
             left[wallet_id] -= amount
             taken[wallet_id] = taken.get(wallet_id, 0) + amount
+            place = (wallet_id, order.day, order.caller.application.id)
+            spending[place] = spending.get(place, 0) + amount
+            spent[place] = spent.get(place, 0) + amount
         accepted = accepted_of(order, left)
         if key is not None and idem is not None:
             answer = msgspec.json.encode(accepted).decode()
@@ -428,6 +438,7 @@ async def _accept(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
     if entries:
         await tx.insert("ledger_entry", entries)
         await tx.move_money([(-amount, amount, 0, wallet_id) for wallet_id, amount in sorted(taken.items())])
+        await tx.add_spent(spending)
     if idempotency:
         await tx.insert("idempotency", idempotency)
     return results
@@ -450,6 +461,19 @@ def why_short(order: Order, balances: dict[int, tuple[int, int]], left: dict[int
         if amount > spendable:
             return Refusal(RefusalKind.BALANCE_SHORT, "the balance does not cover this request")
     return None
+
+
+async def spent_before(tx: HotTx, orders: Sequence[Order]) -> Spent:
+    """What has been spent this month from the wallets of those orders whose spending is limited."""
+    capped = [order for order in orders if is_capped(order.caller.account, order.caller.application)]
+    if not capped:
+        return {}
+    wallet_ids = {wallet_id for order in capped for wallet_id in order.holds}
+    return await tx.spent(wallet_ids, min(first_of_month(order.day) for order in capped))
+
+
+def why_over(order: Order, spent: Spent) -> Refusal | None:
+    return why_capped(order.caller.account, order.caller.application, order.holds, order.day, spent)
 
 
 def accepted_of(order: Order, left: dict[int, int]) -> Accepted:

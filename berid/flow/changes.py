@@ -15,6 +15,7 @@ from berid.base.ids import show
 from berid.domain.ledger import EntryKind, effect
 from berid.domain.message import FINAL, MoneyState, State
 from berid.domain.report import EVENT_OF_STATE
+from berid.domain.spending import Spent, day_of
 from berid.flow.ports import Runtime, Tell
 from berid.store.hot import HotTx, Tracked
 
@@ -45,6 +46,7 @@ class Changes:
     counts: list[tuple[Any, ...]] = field(default_factory=list)
     """Metrics to raise once it is on disk: (method, arguments…). A batch may be tried twice; it is counted once."""
     _money: dict[tuple[int, int, str, int], list[int]] = field(default_factory=dict)
+    _given_back: Spent = field(default_factory=dict)
 
     def journal(self, row: Tracked, kind: str, detail: dict[str, Any] | None = None) -> None:
         """Append one line to the delivery's history."""
@@ -81,6 +83,10 @@ class Changes:
             total = self._money.setdefault((row.wallet_id, row.account_id, kind.value, row.message_id), [0, 0])
             total[0] += row.price_micros
             total[1] += 1
+            account = self.rt.directory.accounts.get(row.account_id)
+            if kind is EntryKind.RELEASE and account is not None:
+                place = (row.wallet_id, day_of(row.created_ms, account.zone), row.application_id)
+                self._given_back[place] = self._given_back.get(place, 0) - row.price_micros
 
     def _tell(self, row: Tracked, state: State) -> None:
         """One callback row and job for every endpoint of the account that wants this event."""
@@ -169,6 +175,8 @@ class Changes:
                     change[place] += part
             await tx.insert("ledger_entry", entries)
             await tx.move_money([(*change, wallet_id) for wallet_id, change in sorted(wallets.items())])  # type: ignore[misc]
+        if self._given_back:
+            await tx.add_spent(self._given_back)
         if self.done:
             await tx.jobs_done(self.done)
         if self.again:

@@ -18,7 +18,19 @@ from berid.base.ids import first_id_at, made_ms
 from berid.domain.errors import Refused
 from berid.domain.ledger import EntryKind, effect
 from berid.domain.message import Accepted
-from berid.flow.accept import PAGE, Order, accepted_of, delivery_row, hold_rows, message_row, replay, why_short
+from berid.domain.spending import day_of
+from berid.flow.accept import (
+    PAGE,
+    Order,
+    accepted_of,
+    delivery_row,
+    hold_rows,
+    message_row,
+    replay,
+    spent_before,
+    why_over,
+    why_short,
+)
 from berid.flow.ports import Runtime
 from berid.store.hot import HotTx, Verb
 
@@ -71,7 +83,7 @@ async def _open(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
             continue
         balances = await tx.wallets(order.holds)
         left = {wallet_id: available for wallet_id, (available, _) in balances.items()}
-        short = why_short(order, balances, left)
+        short = why_short(order, balances, left) or why_over(order, await spent_before(tx, [order]))
         if short is not None:
             results.append(Refused(short))
             continue
@@ -82,6 +94,10 @@ async def _open(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
         if entries:
             await tx.insert("ledger_entry", entries)
             await tx.move_money([(-amount, amount, 0, wallet_id) for wallet_id, amount in sorted(order.holds.items())])
+            application_id = order.caller.application.id
+            await tx.add_spent(
+                {(wallet_id, order.day, application_id): amount for wallet_id, amount in order.holds.items()}
+            )
         results.append(accepted_of(order, left))
     return results
 
@@ -138,7 +154,7 @@ async def _undo(tx: HotTx, items: list[_Undo]) -> list[Exception | None]:
     """Take back messages that are still loading: their money, their deliveries, their key."""
     rt = items[0].rt
     until_id = first_id_at(made_ms(max(item.message_id for item in items)) + HOLD_WRITTEN_MS)
-    for wallet_id, account_id, amount, message_id, count in await tx.drop_loading(
+    for wallet_id, account_id, amount, message_id, count, application_id, created_ms in await tx.drop_loading(
         [item.message_id for item in items], until_id
     ):
         await tx.insert(
@@ -159,6 +175,9 @@ async def _undo(tx: HotTx, items: list[_Undo]) -> list[Exception | None]:
             ],
         )
         await tx.move_money([(*effect(EntryKind.RELEASE, amount), wallet_id)])
+        account = rt.directory.accounts.get(account_id)
+        if account is not None:
+            await tx.add_spent({(wallet_id, day_of(created_ms, account.zone), application_id): -amount})
     return [None for _ in items]
 
 

@@ -27,6 +27,7 @@ import msgspec
 from berid.base import failpoint
 from berid.base.clock import Clock
 from berid.domain.rules import QUIET
+from berid.domain.spending import Spent
 
 log = logging.getLogger("berid.store")
 
@@ -165,6 +166,13 @@ class HotTx(Protocol):
     async def move_money(self, rows: Sequence[tuple[int, int, int, int]]) -> None:
         """Change wallets by (change of available, of held, of spent, wallet id)."""
 
+    async def spent(self, wallet_ids: Iterable[int], since_day: int) -> Spent:
+        """What the messages of these days have cost from these wallets, by application. Ask for the `wallets` first: it is
+        what keeps others from spending meanwhile."""
+
+    async def add_spent(self, spent: Spent) -> None:
+        """Change what the messages of a day have cost; negative amounts are given back."""
+
     async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> set[int]:
         """Write the intent: deliveries that may leave (`MAY_LEAVE`) and are not past their validity become *sending* on
         this connector, one attempt more. Returns those that did; the others were cancelled, held or handled
@@ -223,9 +231,10 @@ class HotTx(Protocol):
     async def open_messages(self, ids: Sequence[int]) -> None:
         """Loading messages become open: all their pages are there."""
 
-    async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int]]:
+    async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int, int, int]]:
         """Delete loading messages and their deliveries; returns their holds, to be released: (wallet, account,
-        amount, message, count of deliveries). The holds' entries have ids from the message's own to `until_id`."""
+        amount, message, count of deliveries, application, created_ms). The holds' entries have ids from the message's
+        own to `until_id`."""
 
     async def spread(self, message_id: int, after_id: int, limit: int, now_ms: int) -> int:
         """Make due dispatch jobs for the next `limit` deliveries of a message behind `after_id` that wait and have

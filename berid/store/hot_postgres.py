@@ -16,6 +16,7 @@ from typing import Any
 
 import asyncpg
 
+from berid.domain.spending import Spent
 from berid.store.hot import (
     HOT_COLUMNS,
     MAY_LEAVE,
@@ -238,6 +239,7 @@ class PostgresTx:
         self.connection = connection
         self._rows: dict[str, list[tuple[Any, ...]]] = {}
         self._money: dict[int, list[int]] = {}
+        self._spent: Spent = {}
         self.is_away = False
         """Whether a statement found the server gone, full or not writable."""
         self.proof: tuple[Any, ...] | None = None
@@ -294,6 +296,21 @@ class PostgresTx:
             total[0] += available
             total[1] += held
             total[2] += spent
+
+    async def spent(self, wallet_ids: Iterable[int], since_day: int) -> Spent:
+        """See `HotTx.spent`."""
+        await self._flush_money()
+        rows = await self._fetch(
+            "SELECT wallet_id, day, application_id, micros FROM spend WHERE wallet_id = ANY($1::bigint[]) AND day >= $2",
+            list(wallet_ids),
+            since_day,
+        )
+        return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+    async def add_spent(self, spent: Spent) -> None:
+        """See `HotTx.add_spent`."""
+        for key, micros in spent.items():
+            self._spent[key] = self._spent.get(key, 0) + micros
 
     async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> set[int]:
         """See `HotTx.start_sending`."""
@@ -500,16 +517,17 @@ class PostgresTx:
         await self.flush("message")
         await self._fetch("UPDATE message SET state = 'open' WHERE id = ANY($1::bigint[]) AND state = 'loading'", ids)
 
-    async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int]]:
+    async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int, int, int]]:
         """See `HotTx.drop_loading`."""
         await self.flush("message", "delivery", "ledger_entry")
         rows = await self._fetch(
             "WITH gone AS (DELETE FROM message WHERE id = ANY($1::bigint[]) AND state = 'loading' "
-            "RETURNING id, first_id, last_id), "
+            "RETURNING id, first_id, last_id, application_id, created_ms), "
             "lost AS (DELETE FROM delivery d USING gone g WHERE d.id BETWEEN g.first_id AND g.last_id "
             "AND d.message_id = g.id) "
-            "SELECT l.wallet_id, l.account_id, l.amount_micros, l.message_id, l.deliveries FROM gone g JOIN ledger_entry l "
-            "ON l.id BETWEEN g.id AND $2 AND l.message_id = g.id AND l.kind = 'hold' ORDER BY l.id",
+            "SELECT l.wallet_id, l.account_id, l.amount_micros, l.message_id, l.deliveries, g.application_id, g.created_ms "
+            "FROM gone g JOIN ledger_entry l ON l.id BETWEEN g.id AND $2 AND l.message_id = g.id AND l.kind = 'hold' "
+            "ORDER BY l.id",
             ids,
             until_id,
         )
@@ -536,6 +554,22 @@ class PostgresTx:
         return int(rows[0][0])
 
     async def _flush_money(self) -> None:
+        """Write what moved, wallets first: whoever changes what a wallet has spent holds its row."""
+        await self._flush_wallets()
+        if not self._spent:
+            return
+        keys, self._spent = sorted(self._spent.items()), {}
+        await self._fetch(
+            "INSERT INTO spend (wallet_id, day, application_id, micros) "
+            "SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) "
+            "ON CONFLICT (wallet_id, day, application_id) DO UPDATE SET micros = spend.micros + excluded.micros",
+            [key[0] for key, _ in keys],
+            [key[1] for key, _ in keys],
+            [key[2] for key, _ in keys],
+            [micros for _, micros in keys],
+        )
+
+    async def _flush_wallets(self) -> None:
         if not self._money:
             return
         rows = sorted(self._money.items())

@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from berid.domain.spending import Spent
 from berid.store.hot import HOT_COLUMNS, MAY_LEAVE, TRACKED_COLUMNS, LeasedJob, RowRefused, StoreAway, Tracked
 
 CACHE_KIB = 65_536
@@ -217,6 +218,25 @@ class SqliteTx:
             "UPDATE wallet SET available_micros = available_micros + ?, held_micros = held_micros + ?, "
             "spent_micros = spent_micros + ? WHERE id = ?",
             rows,
+        )
+
+    @_away
+    async def spent(self, wallet_ids: Iterable[int], since_day: int) -> Spent:
+        """See `HotTx.spent`."""
+        rows = self._connection.execute(
+            "SELECT s.wallet_id, s.day, s.application_id, s.micros FROM json_each(?) j CROSS JOIN spend s "
+            "ON s.wallet_id = j.value AND s.day >= ?",
+            (_list(wallet_ids), since_day),
+        )
+        return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+    @_away
+    async def add_spent(self, spent: Spent) -> None:
+        """See `HotTx.add_spent`."""
+        self._connection.executemany(
+            "INSERT INTO spend (wallet_id, day, application_id, micros) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (wallet_id, day, application_id) DO UPDATE SET micros = micros + excluded.micros",
+            [(*key, micros) for key, micros in spent.items()],
         )
 
     @_away
@@ -438,12 +458,14 @@ class SqliteTx:
         )
 
     @_away
-    async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int]]:
+    async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int, int, int]]:
         """See `HotTx.drop_loading`."""
-        holds: list[tuple[int, int, int, int, int]] = []
+        holds: list[tuple[int, int, int, int, int, int, int]] = []
         for message_id in ids:
             row = self._connection.execute(
-                "DELETE FROM message WHERE id = ? AND state = 'loading' RETURNING first_id, last_id", (message_id,)
+                "DELETE FROM message WHERE id = ? AND state = 'loading' "
+                "RETURNING first_id, last_id, application_id, created_ms",
+                (message_id,),
             ).fetchone()
             if row is None:
                 continue
@@ -451,9 +473,9 @@ class SqliteTx:
                 "DELETE FROM delivery WHERE id BETWEEN ? AND ? AND message_id = ?", (row[0], row[1], message_id)
             )
             holds += self._connection.execute(
-                "SELECT wallet_id, account_id, amount_micros, message_id, deliveries FROM ledger_entry "
+                "SELECT wallet_id, account_id, amount_micros, message_id, deliveries, ?, ? FROM ledger_entry "
                 "WHERE id BETWEEN ? AND ? AND message_id = ? AND kind = 'hold'",
-                (message_id, until_id, message_id),
+                (row[2], row[3], message_id, until_id, message_id),
             ).fetchall()
         return holds
 

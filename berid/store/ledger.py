@@ -14,8 +14,9 @@ from sqlalchemy import BigInteger, ColumnElement, and_, case, func, insert, lite
 
 from berid.domain.ledger import EntryKind, effect
 from berid.domain.message import FINAL, MoneyState
+from berid.domain.spending import Spent
 from berid.store import Tx
-from berid.store.tables import delivery, ledger_entry, message, wallet
+from berid.store.tables import delivery, ledger_entry, message, spend, wallet
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,16 @@ async def wallets(tx: Tx, account_id: int) -> list[WalletRecord]:
         .order_by(wallet.c.mode, wallet.c.currency)
     )
     return [WalletRecord(*row) for row in found]
+
+
+async def spent(tx: Tx, wallet_ids: Sequence[int], since_day: int) -> Spent:
+    """What the messages of these days have cost from these wallets, by application."""
+    found = await tx.execute(
+        select(spend.c.wallet_id, spend.c.day, spend.c.application_id, spend.c.micros).where(
+            spend.c.wallet_id.in_(wallet_ids), spend.c.day >= since_day
+        )
+    )
+    return {(row.wallet_id, row.day, row.application_id): row.micros for row in found}
 
 
 async def set_credit_limit(tx: Tx, account_id: int, wallet_id: int, limit_micros: int) -> None:

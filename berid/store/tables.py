@@ -248,13 +248,13 @@ attachment = Table(
     _text("type"),
     _number("size_bytes"),
     _text("digest"),
-    Column("content", LargeBinary, nullable=False),
     _ms("created_ms"),
+    Column("content", LargeBinary, nullable=False),
     Index(None, "account_id", "subject"),
     Index(None, "digest"),
 )
 """Files of accounts: deposit slips and papers. `content` is sealed, `subject` the public id of what it belongs to ("": nothing
-yet), `digest` the SHA-256 of the file."""
+yet), `digest` the SHA-256 of the file. The content is last: SQLite reads through it to whatever comes behind."""
 
 price_list = Table(
     "price_list",
@@ -510,6 +510,19 @@ idempotency = Table(
     PrimaryKeyConstraint("application_id", "key"),
     sqlite_with_rowid=False,
 )
+
+spend = Table(
+    "spend",
+    metadata,
+    Column("wallet_id", _BIG, nullable=False),
+    Column("day", _BIG, nullable=False),
+    Column("application_id", _BIG, nullable=False),
+    Column("micros", _BIG, nullable=False),
+    PrimaryKeyConstraint("wallet_id", "day", "application_id"),
+    sqlite_with_rowid=False,
+)
+"""What the messages accepted on a day have cost so far, for spending limits; `day` is the ordinal of the account's date. The
+ledger has the truth; this is its sum where it is asked for at every message."""
 
 callback_endpoint = Table(
     "callback_endpoint",

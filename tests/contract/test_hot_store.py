@@ -106,6 +106,8 @@ async def test_no_rows_are_no_work(driver: HotDriver, store_url: str) -> None:
         await tx.jobs_again([])
         await tx.jobs_bury([])
         assert await tx.wallets([]) == {}
+        await tx.add_spent({})
+        assert await tx.spent([], 0) == {}
         assert await tx.idempotent([]) == {}
         assert await tx.start_sending([], 1, NOW_MS) == set()
         assert await tx.tracked([]) == []
@@ -385,9 +387,25 @@ async def test_only_loading_messages_are_opened(driver: HotDriver, store_url: st
     ]
 
 
+async def test_what_days_have_cost_adds_up_by_wallet_day_and_application(driver: HotDriver) -> None:
+    async with committed(driver) as tx:
+        await tx.add_spent({(1, 100, 7): 50, (1, 101, 7): 20, (1, 101, 8): 3, (2, 101, 7): 9})
+        await tx.add_spent({(1, 101, 7): -5})
+        assert await tx.spent([1], 101) == {(1, 101, 7): 15, (1, 101, 8): 3}
+    async with committed(driver) as tx:
+        await tx.add_spent({(1, 101, 7): 1})
+    async with committed(driver) as tx:
+        assert await tx.spent([1, 2], 100) == {(1, 100, 7): 50, (1, 101, 7): 16, (1, 101, 8): 3, (2, 101, 7): 9}
+
+
 async def test_dropped_loading_message_leaves_nothing_and_names_its_holds(driver: HotDriver, store_url: str) -> None:
     await put_message(
-        driver, 10, [row("delivery", id=11, message_id=10), row("delivery", id=14, message_id=10)], state="loading"
+        driver,
+        10,
+        [row("delivery", id=11, message_id=10), row("delivery", id=14, message_id=10)],
+        state="loading",
+        application_id=8,
+        created_ms=9,
     )
     await put_message(driver, 12, [row("delivery", id=13, message_id=12)], state="open")
     hold = {"wallet_id": 5, "account_id": 7, "message_id": 10}
@@ -400,7 +418,7 @@ async def test_dropped_loading_message_leaves_nothing_and_names_its_holds(driver
         row("ledger_entry", id=900, kind="hold", amount_micros=4, **hold),
     )
     async with committed(driver) as tx:
-        assert await tx.drop_loading([10, 12, 99], 500) == [(5, 7, 30, 10, 2)]
+        assert await tx.drop_loading([10, 12, 99], 500) == [(5, 7, 30, 10, 2, 8, 9)]
         assert await tx.drop_loading([10], 500) == []
     assert await ask(store_url, "SELECT id FROM message") == [(12,)]
     assert await ask(store_url, "SELECT id FROM delivery") == [(13,)]

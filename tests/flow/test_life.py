@@ -45,6 +45,9 @@ async def rt(store_url: str) -> AsyncIterator[Runtime]:
         await rt.store.hot.stop()
         async with rt.store.read() as tx:
             assert await verify_ledger(tx) == [], "whatever happened, the books must balance"
+            counted = (await tx.execute(text("SELECT coalesce(sum(micros), 0) FROM spend"))).scalar_one()
+        _, held, spent = await wallet(rt)
+        assert counted == held + spent, "spending limits count what is held and what was charged"
 
 
 async def send(rt: Runtime, **changes: object) -> int:

@@ -217,8 +217,8 @@ def upgrade() -> None:
         _text("type"),
         _number("size_bytes"),
         _text("digest"),
-        sa.Column("content", sa.LargeBinary, nullable=False),
         _big("created_ms"),
+        sa.Column("content", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attachment")),
     )
     op.create_index(op.f("ix_attachment_account_id_subject"), "attachment", ["account_id", "subject"])
@@ -406,6 +406,15 @@ def upgrade() -> None:
         "job",
         ["lane", "priority", "account_id", "due_ms", "id"],
         **_where("lease_until_ms = 0 AND buried_ms = 0"),
+    )
+    op.create_table(
+        "spend",
+        _big("wallet_id", None),
+        _big("day", None),
+        _big("application_id", None),
+        _big("micros", None),
+        sa.PrimaryKeyConstraint("wallet_id", "day", "application_id", name=op.f("pk_spend")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "idempotency",
