@@ -141,7 +141,9 @@ refusals: Mapping[RefusalKind, Words] = {
         402, "The balance does not cover this request", "Top the wallet up, or send to fewer recipients."
     ),
     RefusalKind.SPEND_CAP: Words(
-        403, "The day's spending cap is reached", "Wait until tomorrow in the account's time zone, or raise the cap."
+        403,
+        "A spending limit is reached",
+        "Wait for the next day or month in the account's time zone, as the detail says, or raise the limit.",
     ),
     RefusalKind.RATE_LIMIT: Words(
         429, "Too many messages in a short time", "Wait as long as the header Retry-After says."
