@@ -14,7 +14,7 @@ from berid.flow import manage
 from berid.flow.manage import Office, Once
 from berid.flow.manage import attachments as files
 from berid.flow.manage.international import APPROVED, REJECTED
-from berid.store import attachments, business, open_store, topups
+from berid.store import attachments, business, directory, open_store, topups
 from tests.support.builders import FakeClock
 from tests.support.database import ask
 
@@ -60,6 +60,11 @@ async def actions(office: Office) -> list[str]:
 
 async def slip(office: Office, account_id: int, content: bytes = PDF, name: str = "slip.pdf") -> int:
     return (await manage.add_attachment(office, "asker", account_id, name, content)).id
+
+
+async def version(office: Office) -> int:
+    async with office.store.read() as tx:
+        return await directory.version(tx)
 
 
 def kind_of(refusal: pytest.ExceptionInfo[Refused]) -> RefusalKind:
@@ -229,6 +234,14 @@ async def test_a_wallet_never_holds_more_than_can_be_counted(office: Office, acc
     assert await balanced(office)
 
 
+async def test_what_no_process_looks_at_makes_no_process_read_everything_again(office: Office, account_id: int) -> None:
+    before = await version(office)
+    topup_id = await requested(office, account_id, slips=[await slip(office, account_id)])
+    await manage.approve_topup(office, "desk", topup_id)
+    await manage.set_credit_limit(office, "desk", account_id, "live", "SAR", MICROS)
+    assert await version(office) == before
+
+
 async def test_open_requests_of_a_wallet_tell_since_when_they_wait(office: Office, account_id: int) -> None:
     clock = office.clock
     assert isinstance(clock, FakeClock)
@@ -371,7 +384,9 @@ async def test_papers_of_a_name_grow_with_its_request(office: Office, account_id
 async def test_trial_credit_is_a_bonus_in_a_wallet_of_its_own(office: Office, account_id: int) -> None:
     await manage.offer_trial(office, "root", "turkeysms", "CREDIT", 10 * MICROS)
     await manage.offer_trial(office, "root", "turkeysms", "TRY", 5 * MICROS)
+    before = await version(office)
     done = await manage.claim_trial(office, "asker", account_id, "turkeysms")
+    assert await version(office) > before  # or no process would know of the wallet
     assert (done.available_micros, done.currency) == (5 * MICROS, "TRY")
     assert await entries(office) == [("bonus", 5 * MICROS, "asker", "trial credit turkeysms")]
     assert await ask(office.store.url, "SELECT mode FROM wallet WHERE available_micros > 0") == [("live",)]

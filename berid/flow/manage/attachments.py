@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 
 from berid.base.ids import show
-from berid.flow.manage.office import Office, missing, note, unfit
+from berid.flow.manage.office import Office, missing, unfit, write_down
 from berid.store import Tx, accounts, attachments
 from berid.store.attachments import AttachmentRecord
 
@@ -59,7 +59,7 @@ async def add_attachment(office: Office, actor: str, account_id: int, name: str,
             raise unfit("content", f"the files of an account have up to {ACCOUNT_BYTES} bytes together")
         await attachments.add(tx, record, sealed)
         detail = {"type": kind, "size_bytes": len(content), "sha256": record.digest}
-        await note(office, tx, actor, account_id, "attachment.add", show("att", record.id), **detail)
+        await write_down(office, tx, actor, account_id, "attachment.add", show("att", record.id), **detail)
     return record
 
 

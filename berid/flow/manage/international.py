@@ -9,7 +9,7 @@ import msgspec
 from berid.base.ids import show
 from berid.base.phone import country_name
 from berid.domain.account import Account, Rules
-from berid.flow.manage.office import Office, missing, note, too_late, unfit
+from berid.flow.manage.office import Office, missing, note, too_late, unfit, write_down
 from berid.store import accounts, business
 from berid.store.accounts import InternationalRecord
 
@@ -61,7 +61,7 @@ async def request_international(
         )
         await accounts.add_international(tx, record)
         detail = {"countries": record.countries, "monthly_volume": monthly_volume}
-        await note(office, tx, actor, account_id, "international.request", show("int", record.id), **detail)
+        await write_down(office, tx, actor, account_id, "international.request", show("int", record.id), **detail)
     return record.id
 
 
@@ -101,7 +101,7 @@ async def withdraw_international(office: Office, actor: str, account_id: int, re
         now_ms = office.clock.now_ms()
         if not await accounts.decide_international(tx, account_id, request_id, WITHDRAWN, "", "", now_ms):
             raise too_late("this request has been decided, or was withdrawn")
-        await note(office, tx, actor, account_id, "international.withdraw", show("int", request_id))
+        await write_down(office, tx, actor, account_id, "international.withdraw", show("int", request_id))
 
 
 def _opened(account: Account, countries: Sequence[str]) -> Rules:

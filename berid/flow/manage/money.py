@@ -11,7 +11,7 @@ import msgspec
 from berid.base.ids import show
 from berid.base.money import format_micros
 from berid.domain.ledger import EntryKind
-from berid.flow.manage.office import Office, Once, first_answer, keep_answer, missing, note, unfit
+from berid.flow.manage.office import Office, Once, first_answer, keep_answer, missing, unfit, write_down
 from berid.store import Tx, ledger
 
 LARGEST_MICROS = 10**18
@@ -122,7 +122,7 @@ async def set_credit_limit(
         wallet = await wallet_of(tx, account_id, mode, currency)
         await ledger.set_credit_limit(tx, account_id, wallet.id, limit_micros)
         detail = {"mode": mode, "currency": currency, "limit_micros": limit_micros}
-        await note(office, tx, actor, account_id, "wallet.credit", show("wal", wallet.id), **detail)
+        await write_down(office, tx, actor, account_id, "wallet.credit", show("wal", wallet.id), **detail)
 
 
 async def wallet_of(tx: Tx, account_id: int, mode: str, currency: str) -> ledger.WalletRecord:
@@ -195,7 +195,7 @@ async def enter_money(
         "amount_micros": amount_micros,
         "note": note_text,
     }
-    await note(office, tx, actor, wallet.account_id, f"wallet.{kind.value}", show("wal", wallet.id), **detail)
+    await write_down(office, tx, actor, wallet.account_id, f"wallet.{kind.value}", show("wal", wallet.id), **detail)
     return Entered(entry.id, available, wallet.currency)
 
 

@@ -66,10 +66,18 @@ async def open_office(config: Config, clock: Clock | None = None) -> AsyncIterat
 
 
 async def note(office: Office, tx: Tx, actor: str, account_id: int, action: str, subject: str, **detail: Any) -> None:
-    """Write down a change: one line of the audit trail, and a new version of the directory for every process.
+    """Write down a change of what the directory holds: a line of the audit trail, and a new version for every process.
 
     `actor` is who did it (`cli:root`, `token:123`), `subject` the public id of what was changed. `detail` holds no secrets.
     """
+    await write_down(office, tx, actor, account_id, action, subject, **detail)
+    await directory.bump(tx)
+
+
+async def write_down(
+    office: Office, tx: Tx, actor: str, account_id: int, action: str, subject: str, **detail: Any
+) -> None:
+    """As `note`, for what is not in the directory: no process reads that again."""
     await accounts.add_audit(
         tx,
         accounts.AuditRecord(
@@ -82,7 +90,6 @@ async def note(office: Office, tx: Tx, actor: str, account_id: int, action: str,
             at_ms=office.clock.now_ms(),
         ),
     )
-    await directory.bump(tx)
 
 
 @dataclass(frozen=True, slots=True)

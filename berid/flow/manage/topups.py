@@ -15,7 +15,7 @@ from berid.domain.errors import RefusalKind, refused
 from berid.domain.ledger import TOPUP_OPEN, EntryKind, TopupState
 from berid.flow.manage.attachments import attach
 from berid.flow.manage.money import LARGEST_MICROS, enter_money, wallet_of
-from berid.flow.manage.office import Office, Once, first_answer, keep_answer, missing, note, too_late, unfit
+from berid.flow.manage.office import Office, Once, first_answer, keep_answer, missing, too_late, unfit, write_down
 from berid.store import Tx, topups
 from berid.store.topups import TopupRecord
 
@@ -191,7 +191,7 @@ async def _decide(office: Office, tx: Tx, found: TopupRecord, state: TopupState,
 
 
 async def _note(office: Office, tx: Tx, actor: str, found: TopupRecord, step: str, **detail: Any) -> None:
-    await note(office, tx, actor, found.account_id, f"topup.{step}", show("top", found.id), **detail)
+    await write_down(office, tx, actor, found.account_id, f"topup.{step}", show("top", found.id), **detail)
 
 
 def _check_reason(reason: str) -> None:

@@ -7,7 +7,7 @@ import re
 from berid.base.ids import show
 from berid.domain.ledger import EntryKind
 from berid.flow.manage.money import LARGEST_MICROS, Entered, enter_money, wallet_of
-from berid.flow.manage.office import Office, missing, note, too_late, unfit
+from berid.flow.manage.office import Office, missing, note, too_late, unfit, write_down
 from berid.flow.manage.people import check_currency, ensure_wallets
 from berid.store import accounts, topups
 from berid.store.topups import ClaimRecord, OfferRecord
@@ -27,7 +27,7 @@ async def offer_trial(office: Office, actor: str, product: str, currency: str, a
         raise unfit("amount", "the amount must be more than 0")
     async with office.store.transaction() as tx:
         await topups.set_offer(tx, OfferRecord(product, currency, amount_micros, office.clock.now_ms()))
-        await note(office, tx, actor, 0, "trial.offer", product, currency=currency, amount_micros=amount_micros)
+        await write_down(office, tx, actor, 0, "trial.offer", product, currency=currency, amount_micros=amount_micros)
 
 
 async def end_trial(office: Office, actor: str, product: str) -> None:
@@ -35,7 +35,7 @@ async def end_trial(office: Office, actor: str, product: str) -> None:
     async with office.store.transaction() as tx:
         if not await topups.drop_offer(tx, product):
             raise missing("offer")
-        await note(office, tx, actor, 0, "trial.end", product)
+        await write_down(office, tx, actor, 0, "trial.end", product)
 
 
 async def claim_trial(office: Office, actor: str, account_id: int, product: str) -> Entered:
