@@ -43,6 +43,9 @@ DEFAULT_EVENTS = frozenset(
 )
 """What an endpoint is told when it names no events: every end of a message, and every message received."""
 
+DEFAULT_EVENTS_OF_KIND = {"turkeysms": DEFAULT_EVENTS - {INBOUND_EVENT} | {EVENT_OF_STATE[State.SENT]}}
+"""The same for kinds whose contract has other events."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:

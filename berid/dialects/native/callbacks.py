@@ -24,7 +24,6 @@ from berid.dialects.native.shapes import (
 from berid.dialects.web import Response
 from berid.domain.account import Scope
 from berid.domain.errors import RefusalKind, refused
-from berid.domain.report import DEFAULT_EVENTS
 from berid.flow import endpoints
 from berid.flow.manage.callbacks import BATCH_MAX, EVENTS, create_endpoint
 from berid.flow.manage.office import Office
@@ -38,7 +37,8 @@ Description = Annotated[str, Meta(max_length=255)]
 
 
 class NewCallback(msgspec.Struct, forbid_unknown_fields=True):
-    """An endpoint to be told of `events`: of every end of a message and every message received unless some are named.
+    """An endpoint to be told of `events`. Unless some are named: of every end of a message and every message received; of kind
+    `turkeysms`, of every message sent as well, and of none received.
 
     With a `batch_max` above 1 up to so many events come in one call, as `{"events": […]}`. `application` limits it to the
     messages of one application. `kind` is the shape in which events are told: ours, or one of the providers'.
@@ -46,7 +46,7 @@ class NewCallback(msgspec.Struct, forbid_unknown_fields=True):
 
     url: Annotated[str, Meta(max_length=2048)]
     kind: Literal["native", "taqnyat", "turkeysms"] = "native"
-    events: list[EventName] = msgspec.field(default_factory=lambda: sorted(DEFAULT_EVENTS))
+    events: list[EventName] = []
     batch_max: BatchMax = 1
     application: str = ""
     description: Description = ""

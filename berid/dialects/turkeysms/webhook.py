@@ -82,7 +82,15 @@ def _sign(secret: str, body: bytes) -> str:
 def _render_one(tell: Tell) -> dict[str, Any]:
     event = _decode(tell.payload)
     data: dict[str, Any]
-    if event.delivery_id:
+    if tell.event == VERIFIED_EVENT:
+        data = {
+            "sms_id": read("dlv", event.delivery_id),
+            "status": event.state,
+            "rapor_id": read("msg", event.message_id),
+            "mobile": event.to,
+            "otp_id": read("otp", event.otp_id),
+        }
+    elif event.delivery_id:
         data = {
             "sms_id": read("dlv", event.delivery_id),
             "status": event.state,
@@ -92,8 +100,6 @@ def _render_one(tell: Tell) -> dict[str, Any]:
             "title": event.sender,
             "number_of_sms": event.units,
         }
-        if event.otp_id:
-            data["otp_id"] = read("otp", event.otp_id)
     elif event.text or event.sender_number:
         data = {"mobile": event.sender_number, "sentto": event.to, "text": event.text, "status": "received"}
     else:

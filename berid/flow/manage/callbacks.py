@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from berid.base.ids import show
 from berid.base.webhook import new_secret
-from berid.domain.report import DEFAULT_EVENTS, EVENT_OF_STATE, INBOUND_EVENT, Endpoint
+from berid.domain.report import DEFAULT_EVENTS, DEFAULT_EVENTS_OF_KIND, EVENT_OF_STATE, INBOUND_EVENT, Endpoint
 from berid.flow.manage.office import Office, missing, note, unfit
 from berid.net import NetError, Network, check_url
 from berid.store import Tx, accounts
@@ -36,7 +36,7 @@ async def create_endpoint(
     account_id: int,
     application_id: int,
     url: str,
-    events: Iterable[str] = DEFAULT_EVENTS,
+    events: Iterable[str] = (),
     batch_max: int = 1,
     description: str = "",
     *,
@@ -45,10 +45,11 @@ async def create_endpoint(
 ) -> tuple[int, str]:
     """Make an endpoint and return its id and its signing secret, which is not shown again.
 
-    `application_id` 0 means all of the account's. `allowed_networks` are the operator's private networks that may be called.
+    `application_id` 0 means all of the account's. Without `events` it is told those that are usual for its kind.
+    `allowed_networks` are the operator's private networks that may be called.
     Raises `Refused`; whether the host can be reached is only seen at the first call.
     """
-    chosen = frozenset(events) or DEFAULT_EVENTS
+    chosen = frozenset(events) or DEFAULT_EVENTS_OF_KIND.get(kind, DEFAULT_EVENTS)
     if chosen - EVENTS:
         raise unfit("events", f"there is no event {', '.join(sorted(chosen - EVENTS))}")
     if not 1 <= batch_max <= BATCH_MAX:

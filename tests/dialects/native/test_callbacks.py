@@ -150,6 +150,17 @@ async def test_unfit_change_is_refused_and_changes_nothing(api: Api, body: Any) 
     assert (await api("GET", f"/callbacks/{made['id']}")).json == made
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_sent_told", "is_received_told"), [("native", False, True), ("turkeysms", True, False)]
+)
+async def test_without_a_wish_an_endpoint_is_told_what_is_usual_for_its_kind(
+    api: Api, kind: str, is_sent_told: bool, is_received_told: bool
+) -> None:
+    events = (await create(api, kind=kind))["events"]
+    assert ("message.sent" in events, "message.received" in events) == (is_sent_told, is_received_told)
+    assert "message.delivered" in events
+
+
 async def test_receipts_for_binds_cannot_be_sent_elsewhere(api: Api) -> None:
     async with api.rt.store.transaction() as tx:
         await binds.ensure_endpoint(tx, ACCOUNT_ID, APPLICATION_ID, START_MS)

@@ -170,6 +170,7 @@ async def test_verified_code_is_told_once(world_on_each: World, changes: dict[st
         told = msgspec.json.decode(dialect.render(world.rt, endpoint, tells)[0])
         assert told["event_type"] == "otp.verified"
         assert (told["data"]["mobile"], told["data"]["status"]) == (NUMBER, "verified")
+        assert set(told["data"]) == {"sms_id", "status", "rapor_id", "mobile", "otp_id"}
         jobs = await world.ask("SELECT count(*) FROM job WHERE kind = 'callback'")
         assert jobs == [(1,)]
 
