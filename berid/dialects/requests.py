@@ -14,14 +14,17 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from berid.base.log import redact_text
+from berid.dialects import caller_of
 from berid.dialects.reading import Unreadable, read_fields, read_form
 from berid.dialects.web import Request, Response
 from berid.domain.account import Caller
+from berid.domain.errors import Refused
 from berid.flow.ports import Runtime
 from berid.store import requests
 from berid.store.hot import StoreAway
@@ -109,6 +112,10 @@ class RequestLog:
         if len(self._waiting) >= WAITING_MAX:
             self._rt.metrics.dropped("request_log")
             return
+        if request.caller is None and not request.refusals:
+            # A path or a method that nobody answers: whose mistake it is has not been asked.
+            with suppress(Refused):
+                caller_of(self._rt, request.bearer, request, dialect)
         query, body, content_type = request.raw
         if len(query) + len(body or b"") > READ_MAX:
             query, body = b"", None

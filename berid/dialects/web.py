@@ -135,6 +135,12 @@ class Request:
         return self.headers.get(name, b"").decode("latin-1")
 
     @property
+    def bearer(self) -> str:
+        """The token of the Authorization header, "" without one."""
+        kind, _, token = self.header(b"authorization").partition(" ")
+        return token.strip() if kind.lower() == "bearer" else ""
+
+    @property
     def address(self) -> str:
         """The caller's IP address: the last hop that is not a trusted proxy. "" on a socket without addresses."""
         peer = self.scope.get("client")

@@ -227,5 +227,6 @@ async def test_no_secret_is_in_anything_that_is_written(
         for place, text in written.items()
         if (context := finds(secret, text))
     ]
-    found += [f"a text is in {place}" for place in ("log", "traces", "figures") if TEXT in written[place]]
+    quiet = ("log", "traces", "figures", "table request_log", "table audit")
+    found += [f"a text is in {place}" for place in quiet if TEXT in written[place]]
     assert not found, "\n".join(found)

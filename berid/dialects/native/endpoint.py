@@ -112,7 +112,7 @@ class Endpoint:
         decode = msgspec.json.Decoder(self.body).decode if self.body is not None else None
 
         async def handle(request: Request) -> Response:
-            caller = caller_of(rt, bearer(request), request, "native")
+            caller = caller_of(rt, request.bearer, request, "native")
             if checks:
                 found = check_caller(caller, scope, None)
                 if found:
@@ -127,12 +127,6 @@ class Endpoint:
 
         limit = rt.config.http.bulk_body_limit_bytes if self.is_bulk else None
         return Route((self.method,), PREFIX + self.path, handle, GROUP, limit)
-
-
-def bearer(request: Request) -> str:
-    """The token of the Authorization header, "" without one."""
-    kind, _, token = request.header(b"authorization").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else ""
 
 
 def _read_body(body: bytes, decode: Callable[[bytes], Any]) -> Any:
