@@ -9,6 +9,7 @@ which the sweeper undoes: the caller had no answer yet.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ from berid.flow.accept import (
     why_short,
 )
 from berid.flow.ports import Runtime
-from berid.store.hot import HotTx, Verb
+from berid.store.hot import HotTx, StoreAway, Verb
 
 SPREAD_LANE = "clock"
 
@@ -66,7 +67,7 @@ async def accept_large(rt: Runtime, order: Order) -> Accepted:
         await undo_loading(rt, order.message_id)
         return twin
     if not order.due_ms:
-        task = asyncio.get_running_loop().create_task(spread(rt, order.message_id))
+        task = asyncio.get_running_loop().create_task(_spread_now(rt, order.message_id))
         rt.background.add(task)
         task.add_done_callback(rt.background.discard)
     return accepted
@@ -215,6 +216,12 @@ async def spread(rt: Runtime, message_id: int) -> None:
             return
         for lane in rt.lanes.values():
             lane.wake.set()
+
+
+async def _spread_now(rt: Runtime, message_id: int) -> None:
+    """Spread a message that has just been accepted, without the sweeper's second."""
+    with suppress(StoreAway):  # its job is still there, and the sweeper takes it up
+        await spread(rt, message_id)
 
 
 async def undo_loading(rt: Runtime, message_id: int) -> None:
