@@ -86,6 +86,7 @@ class FaultProxy:
         self._target = (target_host, target_port)
         self._links: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
         self._server: asyncio.Server | None = None
+        self._is_over = False
 
     async def __aenter__(self) -> Self:
         # A second socket holds the port, bound but not listening, so that it stays ours while we refuse.
@@ -95,6 +96,7 @@ class FaultProxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._is_over = True
         await self.refuse()
         self.cut(Cut.RESET)
         while self._links:
@@ -130,6 +132,9 @@ class FaultProxy:
             task.cancel()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_over:
+            _end((writer,), Cut.RESET)  # it had been taken from the kernel before we stopped listening
+            return
         self.connections_made += 1
         task = asyncio.get_running_loop().create_task(self._carry(reader, writer))
         self._links[task] = (writer,)
