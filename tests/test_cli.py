@@ -201,6 +201,46 @@ def test_what_accounts_ask_for_is_decided(store: Shell, tmp_path: Path, monkeypa
     assert ask("ledger", "verify") == {"discrepancies": []}
 
 
+def test_people_are_entered_listed_and_lifted(store: Shell, tmp_path: Path) -> None:
+    ask = store.ask
+    ask("account", "create", "Acme", "--home", "TR")
+    assert ask("suppression", "add", "Acme", "+905551112230", "--reason", "complaint") == {"added": True}
+    rows = "recipient,channel\n905551112231,sms\n905551112232,\n"
+    assert ask("suppression", "import", "Acme", "-", "--source", "old", stdin=rows)["changed"] == 2
+    code, out, _ = store.run("suppression", "import", "Acme", "-", stdin="recipient\nnobody\n")
+    assert (code, out.splitlines()[0]) == (1, "0 changed, 0 said so before, 1 left out.")
+    ask("suppression", "lift", "Acme", "905551112230")
+    listed = ask("suppression", "list", "Acme")
+    assert [(each["recipient"], each["channel"], each["source"]) for each in listed] == [
+        ("905551112231", "sms", "old"),
+        ("905551112232", "all", "old"),
+    ]
+    assert [each["recipient"] for each in ask("suppression", "list", "Acme", "--after", "905551112231")] == [
+        "905551112232"
+    ]
+
+    names = "brandCode,type,recipient,recipientType,status,source,consentDate"
+    told = f"{names}\r\n7,MESAJ,+905551112230,BIREYSEL,ONAY,HS_WEB,2020-01-02 10:00:00\r\n"
+    assert ask("consent", "import", "Acme", "-", "--from-registry", stdin=told)["changed"] == 1
+    assert store.run("consent", "export", "Acme")[1].splitlines() == told.splitlines()
+    file = tmp_path / "consents.csv"
+    store.run("consent", "export", "Acme", str(file))
+    assert file.read_text(encoding="utf-8").splitlines() == told.splitlines()
+    (line,) = ask("consent", "list", "Acme", "--recipient", "905551112230")
+    assert (line["brand"], line["status"], line["consent_at"], line["is_current"]) == (
+        "7",
+        "ONAY",
+        "2020-01-02T07:00:00Z",
+        True,
+    )
+    assert ask("consent", "rules", "Acme", "SA=yes", "TR=no") == [
+        {"country": "SA", "is_required": True},
+        {"country": "TR", "is_required": False},
+    ]
+    assert ask("consent", "rules", "Acme", "TR=pack") == ask("consent", "rules", "Acme")
+    assert store.run("consent", "rules", "Acme", "SA=maybe")[0] == 1
+
+
 def test_papers_go_with_a_sender_name(small: Shell, tmp_path: Path) -> None:
     small.ask("account", "create", "Acme", "--home", "SA")
     paper = tmp_path / "register.png"

@@ -24,7 +24,7 @@ from berid import __version__
 from berid.base.log import redact_text
 from berid.base.secret import Unreadable
 from berid.channels import BrokenChannel
-from berid.cli import business, carriers, desk, messages, process, requests
+from berid.cli import business, carriers, desk, messages, people, process, requests
 from berid.cli.here import Failed, Here
 from berid.cli.reference import page
 from berid.config import ConfigError
@@ -72,6 +72,8 @@ for _group in (
     desk.topup_request,
     desk.trial,
     desk.international,
+    people.suppression,
+    people.consent,
     carriers.connector,
     carriers.route,
     carriers.job,

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from berid.base.ids import show
 from berid.base.money import format_micros
 from berid.cli.desk import hand_in
-from berid.cli.here import At, Failed, account_id, amount_of, facts_of, moment, pairs, read_id, read_moment
+from berid.cli.here import At, Failed, account_id, amount_of, facts_of, moment, pairs, read_id, read_moment, text_of
 from berid.domain.account import Rules, SenderState
 from berid.domain.pricing import PriceRow
 from berid.flow import manage
@@ -523,7 +523,7 @@ async def import_prices(
     dry_run
         Show the difference and change nothing.
     """
-    text = _text_of(file)
+    text = text_of(file)
     async with at.office() as office:
         async with office.store.read() as tx:
             found = await _price_list(tx, price_list)
@@ -816,10 +816,3 @@ def _rules(rules: Rules) -> dict[str, object]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in msgspec.structs.asdict(rules).items()
     }
-
-
-def _text_of(file: Path) -> str:
-    try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failed(f"{file} cannot be read: {error}") from None

@@ -244,6 +244,14 @@ def pairs(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def text_of(file: Path) -> str:
+    """The text of a file that somebody named; - is standard input. Raises `Failed`."""
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failed(f"{file} cannot be read: {error}") from None
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""
