@@ -45,7 +45,7 @@ async def test_a_folding_that_fails_costs_nobody_a_commit(tmp_path: Path, monkey
             tx = await driver.begin()
             await tx.insert("event", [row("event", id=each, delivery_id=each)])
             await driver.commit()
-        driver._fold_thread.submit(lambda: None).result()
+        await driver._fold_thread.call(lambda: None)
         assert not driver._is_nearly_folded
         assert driver._connection.execute("SELECT count(*) FROM event").fetchone() == (3,)
     finally:
