@@ -87,6 +87,7 @@ class Endpoint:
     `accept`, which checks the caller itself and tells all reasons at once. `body`, `query` and `answer` are msgspec Structs;
     a body may be left out if all of its fields may. `refusals` are those of its own, beside what every endpoint may say.
     `is_bulk` allows bodies up to `http.bulk_body_limit_bytes`, `is_keyed` says that Idempotency-Key is heeded.
+    `types` are the content types of an answer that is no Struct.
     """
 
     method: str
@@ -103,6 +104,7 @@ class Endpoint:
     accepts: bool = False
     is_bulk: bool = False
     is_keyed: bool = False
+    types: tuple[str, ...] = ()
 
     def route(self, rt: Runtime) -> Route:
         """The route that decodes, finds the caller, calls the handler and encodes."""

@@ -108,6 +108,8 @@ def _responses(endpoint: Endpoint, named: dict[Any, dict[str, Any]]) -> dict[str
     answer: dict[str, Any] = {"description": "Done."}
     if endpoint.answer is not None:
         answer["content"] = {"application/json": {"schema": named[endpoint.answer]}}
+    elif endpoint.types:
+        answer["content"] = {kind: {} for kind in endpoint.types}
     codes: dict[int, list[str]] = {}
     for kind in (*COMMON, *endpoint.refusals):
         codes.setdefault(refusals[kind].status, []).append(kind.value)

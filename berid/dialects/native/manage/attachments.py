@@ -81,6 +81,8 @@ def attachment_ids(texts: list[str], field: str) -> list[int]:
 
 _NOT_FOUND = (RefusalKind.NOT_FOUND,)
 
+_TYPES = ("application/pdf", "image/jpeg", "image/png")
+
 ENDPOINTS = (
     Endpoint(
         "POST",
@@ -94,7 +96,16 @@ ENDPOINTS = (
         about="Name it in a request within a day; a file that belongs to nothing goes then.",
         is_bulk=True,
     ),
-    Endpoint("GET", "/attachments/{id}", get_attachment, "A file", None, Scope.MANAGE, refusals=_NOT_FOUND),
+    Endpoint(
+        "GET",
+        "/attachments/{id}",
+        get_attachment,
+        "A file",
+        None,
+        Scope.MANAGE,
+        refusals=_NOT_FOUND,
+        types=_TYPES,
+    ),
     Endpoint(
         "GET",
         "/operator/attachments/{id}",
@@ -103,5 +114,6 @@ ENDPOINTS = (
         None,
         Scope.OPERATOR,
         refusals=_NOT_FOUND,
+        types=_TYPES,
     ),
 )

@@ -361,8 +361,8 @@ async def import_consents(call: Call[ConsentList, None]) -> Imported:
 async def export_consents(call: Call[None, ConsentForm]) -> Response:
     """GET /consents/export."""
     form = call.query.format
-    pieces = [piece async for piece in consent.export_consents(Office.of(call.rt), call.caller.account.id, form)]
-    return Response(200, "".join(pieces).encode(), _TYPES[form])
+    pieces = consent.export_consents(Office.of(call.rt), call.caller.account.id, form)
+    return Response(200, b"".join([piece.encode() async for piece in pieces]), _TYPES[form])
 
 
 _NOT_FOUND = (RefusalKind.NOT_FOUND,)
@@ -460,5 +460,6 @@ ENDPOINTS = (
         Scope.MANAGE,
         query=ConsentForm,
         about="A list in the columns of İYS, as CSV or JSON.",
+        types=("text/csv", "application/json"),
     ),
 )
