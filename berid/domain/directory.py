@@ -53,6 +53,11 @@ class Directory:
         default_factory=dict, init=False, repr=False, compare=False
     )
     """What `route` has found before."""
+    looks_at_prefixes: bool = field(default=False, init=False)
+    """Whether some route looks at more of a number than its country."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "looks_at_prefixes", any(route.prefixes for route in self.routes))
 
     def gate(
         self, account_id: int, channel: str, category: Category, sender: str, parts: int, at_ms: int
@@ -81,11 +86,6 @@ class Directory:
             consent_rules=self.consent_rules.get(account_id, {}),
         )
 
-    @property
-    def has_prefix_routes(self) -> bool:
-        """Whether some route looks at more of a number than its country."""
-        return any(route.prefixes for route in self.routes)
-
     def route(
         self, mode: str, channel: str, number: str, country: str | None, category: str, account_id: int
     ) -> Route | None:
@@ -94,7 +94,7 @@ class Directory:
         if key in self._chosen:
             return self._chosen[key]
         found = choose(self.routes, mode, channel, number, country, category, account_id)
-        if not self.has_prefix_routes:
+        if not self.looks_at_prefixes:
             self._chosen[key] = found
         return found
 

@@ -240,7 +240,7 @@ async def _price(
     lines: list[_Line] = []
     turned_away: list[tuple[str, Refusal]] = []
     ways: dict[str | None, _Way | Refusal] = {}
-    has_prefixes = directory.has_prefix_routes
+    looks_at_prefixes = directory.looks_at_prefixes
     gate = directory.gate(
         account.id,
         submission.channel,
@@ -256,7 +256,7 @@ async def _price(
         place = place_of(number)
         country = place.country_iso2 if place is not None else None
         way = ways.get(country)
-        if way is None or (has_prefixes and isinstance(way, _Way)):
+        if way is None or (looks_at_prefixes and isinstance(way, _Way)):
             way = ways[country] = _way(rt, directory, caller, submission.channel, category, number, country)
         if isinstance(way, Refusal):
             turned_away.append((number, way))
@@ -488,7 +488,7 @@ def accepted_of(order: Order, left: dict[int, int]) -> Accepted:
             for delivery_id, line in zip(order.ids, lines, strict=True)
         ],
         total=len(lines),
-        units=sum(line.units for line in lines),
+        units=sum([line.units for line in lines]),
         parts=order.prepared.parts,
         cost_micros=order.cost_micros,
         currency=order.currency,
@@ -579,9 +579,10 @@ def delivery_row(order: Order, delivery_id: int, line: _Line) -> tuple[Any, ...]
 
 def hold_rows(order: Order) -> list[tuple[Any, ...]]:
     """One ledger entry per wallet: the hold of the whole message, with the count of deliveries it stands for."""
-    counts: dict[int, int] = {}
-    for line in order.lines:
-        counts[line.wallet_id] = counts.get(line.wallet_id, 0) + 1
+    lines = order.lines
+    counts = {wallet_id: len(lines) for wallet_id in order.holds}
+    if len(counts) > 1:
+        counts = {wallet_id: sum([line.wallet_id == wallet_id for line in lines]) for wallet_id in counts}
     return [
         (
             order.rt.ids.next(),

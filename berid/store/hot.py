@@ -323,7 +323,7 @@ class HotStore:
         Raises `StoreAway` when nothing was written, or the first item's own exception when it gave one; the others
         are then on disk. If the store goes away while a group is being divided, some of several items may be on disk.
         """
-        results = await self.do_each(verb, items)
+        results = await self._ask(verb, items)
         failures = [result for result in results if isinstance(result, Exception)]
         if failures:
             raise next((failure for failure in failures if isinstance(failure, StoreAway)), failures[0])
@@ -331,12 +331,15 @@ class HotStore:
 
     async def do_each(self, verb: Verb[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
         """As `do`, but an item's own exception is given in its place, so that the others can go on."""
+        return await self._ask(verb, items)
+
+    def _ask(self, verb: Verb[Item, Result], items: Sequence[Item]) -> asyncio.Future[list[Result | Exception]]:
         if self._is_stopping:
             raise StoreAway("the process is stopping")
         future: asyncio.Future[list[Result | Exception]] = asyncio.get_running_loop().create_future()
         self._asks.append(_Ask(verb, list(items), future))
         self._wake.set()
-        return await future
+        return future
 
     async def _serve(self) -> None:
         while True:
