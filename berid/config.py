@@ -169,7 +169,9 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """How long things are kept after they are final. Money is kept for good."""
 
     content_days: Annotated[int, setting("Texts of messages.", "days", ge=0)] = 90
-    deliveries_days: Annotated[int, setting("Deliveries with their history, codes, and what people wrote.", "days", ge=1)] = 400
+    deliveries_days: Annotated[
+        int, setting("Deliveries with their history, codes, and what people wrote.", "days", ge=1)
+    ] = 400
     callbacks_days: Annotated[int, setting("Callbacks and their tries.", "days", ge=1)] = 30
     events_days: Annotated[int, setting("The audit trail.", "days", ge=1)] = 400
     requests_days: Annotated[int, setting("The request log.", "days", ge=1)] = 14
@@ -185,15 +187,21 @@ class Dialects(msgspec.Struct, frozen=True, kw_only=True):
     taqnyat_zone: Annotated[ZoneInfo, setting("The time zone of times in Taqnyat's API that name none.")] = ZoneInfo(
         "Asia/Riyadh"
     )
+    taqnyat_senders_answer_200: Annotated[
+        bool, setting("Whether Taqnyat's list of sender names answers 200; its clients expect 201, but for a few.")
+    ] = False
+    taqnyat_php_answers_401: Annotated[
+        bool,
+        setting("Whether Taqnyat's .php paths answer 401, and not 400, to a wrong token; the body stays the same."),
+    ] = False
     turkeysms_zone: Annotated[ZoneInfo, setting("The time zone of times in TurkeySMS's API that name none.")] = (
         ZoneInfo("Europe/Istanbul")
     )
     turkeysms_footer_len: Annotated[
         int,
         setting(
-            "What operators in Turkey append to each message sent by TurkeySMS's API, counted when it is billed; their "
-            "B-code with its space is 5.",
-            "characters",
+            "How many characters operators in Turkey append to each message sent by TurkeySMS's API: they are counted when "
+            "it is billed. Their B-code with its space is 5.",
             ge=0,
             le=70,
         ),

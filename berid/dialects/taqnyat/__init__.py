@@ -27,6 +27,9 @@ class Taqnyat:
     def routes(self, rt: Runtime) -> Sequence[Route]:
         """Every path of the provider. See `HttpDialect.routes`."""
         rest = answers.REST
+        answers_401 = rt.config.dialects.taqnyat_php_answers_401
+        voice = answers.php_group("taqnyat voice", php.VOICE_PATH, answers.VOICE_TEXTS, answers_401)
+        mail = answers.php_group("taqnyat mail", php.MAIL_PATH, answers.MAIL_TEXTS, answers_401)
         described = openapi.document()
 
         async def describe(_: Request) -> Response:
@@ -40,14 +43,14 @@ class Taqnyat:
             _route(rt, ("POST", "GET"), "/v1/messages", sms.send, rest),
             _route(rt, ("DELETE",), "/v1/messages", sms.delete, rest),
             _route(rt, ("DELETE", "GET"), "/v1/messages/delete", sms.delete, rest),
-            _route(rt, ("POST", "GET"), php.VOICE_PATH, php.send_voice, php.VOICE),
-            _route(rt, ("POST", "GET"), php.MAIL_PATH, php.send_mail, php.MAIL),
+            _route(rt, ("POST", "GET"), php.VOICE_PATH, php.send_voice, voice),
+            _route(rt, ("POST", "GET"), php.MAIL_PATH, php.send_mail, mail),
             _route(rt, ("POST", "GET"), verify.PATH, verify.verify, verify.GROUP),
             Route(("GET",), openapi.PATH, describe, rest),
             Route(("HEAD",), "/v1/messages", _refuse_head, rest),
             Route(("HEAD",), "/v1/messages/delete", _refuse_head, rest),
-            Route(("HEAD",), php.VOICE_PATH, _refuse_head, php.VOICE),
-            Route(("HEAD",), php.MAIL_PATH, _refuse_head, php.MAIL),
+            Route(("HEAD",), php.VOICE_PATH, _refuse_head, voice),
+            Route(("HEAD",), php.MAIL_PATH, _refuse_head, mail),
             Route(("HEAD",), verify.PATH, _refuse_head, verify.GROUP),
         ]
 

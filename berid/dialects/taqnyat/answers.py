@@ -196,6 +196,8 @@ MAIL_TEXTS: Texts = {
     17: ("error msg", "خطأ في نص الرسالة"),
 }
 
+WRONG_TOKEN = 104
+
 SENT_TEXT = ("sent successfully", "تم الارسال")
 
 _CODE_OF_FIELD = {"callerId": 14, "from": 14, "recipients": 15, "to": 15, "subject": 16}
@@ -206,8 +208,8 @@ _BY_FIELD = frozenset({RefusalKind.MALFORMED, RefusalKind.CONTENT_MISSING})
 _CODE_OF_FAILURE = {404: 101, 408: 101, 413: 17, 500: 101}
 
 
-def php_group(name: str, path: str, texts: Texts) -> Group:
-    """The group of one `.php` path, whose codes have these texts."""
+def php_group(name: str, path: str, texts: Texts, answers_401: bool) -> Group:
+    """The group of one `.php` path, whose codes have these texts; with `answers_401` a wrong token is no 400."""
 
     def refuse(request: Request, refusals: Sequence[Refusal]) -> Response:
         refusal = first_of(refusals)
@@ -215,7 +217,8 @@ def php_group(name: str, path: str, texts: Texts) -> Group:
         if refusal.kind in _BY_FIELD:
             code = _CODE_OF_FIELD.get(refusal.field, code)
         error = _error(code, texts, request.address)
-        return Response(400, _encode(envelope(None, error)), headers=marks_of(refusal))
+        status = 401 if answers_401 and code == WRONG_TOKEN else 400
+        return Response(status, _encode(envelope(None, error)), headers=marks_of(refusal))
 
     def fail_php(request: Request, status: int) -> Response:
         """The envelope, and beside it the message that readers of every failure look for."""

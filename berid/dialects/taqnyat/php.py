@@ -24,9 +24,6 @@ from berid.flow.ports import Runtime
 VOICE_PATH = "/voiceSend.php"
 MAIL_PATH = "/mailSend.php"
 
-VOICE = answers.php_group("taqnyat voice", VOICE_PATH, answers.VOICE_TEXTS)
-MAIL = answers.php_group("taqnyat mail", MAIL_PATH, answers.MAIL_TEXTS)
-
 ADDRESS_MAX = 254
 """Characters of an e-mail address (RFC 5321, section 4.5.3.1.3, without the angle brackets)."""
 

@@ -82,7 +82,8 @@ async def balance(rt: Runtime, request: Request) -> Response:
 
 
 async def senders(rt: Runtime, request: Request) -> Response:
-    """`GET /v1/messages/senders`: the account's names for SMS, with HTTP status 201 as the provider has it."""
+    """`GET /v1/messages/senders`: the account's names for SMS, with HTTP status 201 as the provider has it, unless it is set
+    otherwise."""
     caller, _ = await read_permitted(rt, request, Scope.SENDERS, CHANNEL)
     now_ms = rt.clock.now_ms()
     names = rt.directory.senders_of(caller.account.id, CHANNEL)
@@ -94,7 +95,8 @@ async def senders(rt: Runtime, request: Request) -> Response:
         }
         for name in names
     ]
-    return Response(201, _encode({"statusCode": 201, "senders": shown}))
+    code = 200 if rt.config.dialects.taqnyat_senders_answer_200 else 201
+    return Response(code, _encode({"statusCode": code, "senders": shown}))
 
 
 def _status_of(name: SenderName, now_ms: int) -> str:

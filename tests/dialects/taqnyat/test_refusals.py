@@ -1,7 +1,13 @@
 """The table of refusals: nothing left out, and every word is one that the paths can say."""
 
+import msgspec
+
+from berid.config import Dialects
 from berid.dialects.taqnyat import answers, verify
+from berid.dialects.web import make_app
 from berid.domain.errors import Refusal, RefusalKind
+from tests.dialects.asgi import call
+from tests.dialects.taqnyat.conftest import World
 
 CONTRACT_ORDER = (104, 101, 102, 103, 14, 15, 17, 2, 3)
 """The order in which the codes win: gates, then content, then money."""
@@ -51,3 +57,16 @@ def test_every_code_has_a_text_in_every_service() -> None:
 
 def test_every_result_has_a_text() -> None:
     assert {words.result for words in answers.REFUSALS.values()} <= set(verify.RESULTS)
+
+
+async def test_statuses_on_which_clients_disagree_can_be_set(world: World) -> None:
+    settings = Dialects(taqnyat_senders_answer_200=True, taqnyat_php_answers_401=True)
+    world.rt.config = msgspec.structs.replace(world.rt.config, dialects=settings)
+    app = make_app(world.rt, lambda: True)
+    senders = await call(app, "GET", f"/v1/messages/senders?bearerTokens={world.values['shop']}")
+    assert (senders.status, senders.json["statusCode"]) == (200, 200)
+    for path in ("/voiceSend.php", "/mailSend.php/"):
+        wrong = await call(app, "POST", path, b'{"bearerTokens":"x"}')
+        assert (wrong.status, wrong.json["Error"]["ErrorCode"]) == (401, 104)
+        other = await call(app, "POST", path, b'{"bearerTokens":"%s"}' % world.values["everything"].encode())
+        assert (other.status, other.json["Error"]["ErrorCode"]) == (400, 14)
