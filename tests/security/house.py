@@ -1,5 +1,6 @@
 """A whole installation in the test's own process, on real sockets, with its doors open to be knocked at."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -63,6 +64,12 @@ class House:
     async def counts(self) -> dict[str, int]:
         """How many rows the tables have that a refusal must not touch."""
         return {name: (await self.ask(f"SELECT count(*) FROM {name}"))[0][0] for name in TABLES_OF_MESSAGES}
+
+    async def hush(self) -> None:
+        """Wait until nothing that was asked before is under way any more: what it still writes is nobody else's doing."""
+        async with asyncio.timeout(10):
+            while await self.ask("SELECT 1 FROM delivery WHERE final_ms = 0"):
+                await asyncio.sleep(0.02)
 
     async def settle(self) -> None:
         """Have an account that can do everything: with every right one may change one's own rules, or close one's account."""

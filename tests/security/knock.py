@@ -150,8 +150,11 @@ async def send(house: House, http: aiohttp.ClientSession, knock: Knock) -> Heard
         return Heard(answer.status, kind, answer.headers, await answer.read())
 
 
-def knocks(house: House) -> Iterator[Knock]:
-    """One request to every operation, with all its parameters, as good as they can be made up, and credentials that are right."""
+def knocks(house: House) -> Iterator[tuple[str, Knock]]:
+    """One request to every operation, with all its parameters, as good as they can be made up, and credentials that are right.
+
+    With each its path as the document writes it.
+    """
     for dialect, method, path, operation in sorted(house.operations(), key=lambda each: _ends_something(*each[1:3])):
         document = house.documents[dialect]
         in_query = "requestBody" not in operation
@@ -167,14 +170,9 @@ def knocks(house: House) -> Iterator[Knock]:
         fields |= {name: value for name, value in EXACTLY.get((method, path), {}).items() if name in found}
         if "connectors" in found:
             fields["connectors"] = [house.ids["connector"]]
-        yield Knock(
-            dialect,
-            method,
-            re.sub(r"\{\w+\}", "{}", path).replace("{}", quote(house.id_in(path))),
-            fields or None,
-            in_query,
-            {"Authorization": f"Bearer {house.bearer}"},
-        )
+        target = re.sub(r"\{\w+\}", "{}", path).replace("{}", quote(house.id_in(path)))
+        headers = {"Authorization": f"Bearer {house.bearer}"}
+        yield path, Knock(dialect, method, target, fields or None, in_query, headers)
 
 
 def _ends_something(method: str, path: str) -> bool:

@@ -27,6 +27,8 @@ from berid.store.hot import HotStore
 from tests.security.house import House, open_house
 from tests.security.knock import KEYS, Knock, knocks, send
 
+pytestmark = pytest.mark.scenario
+
 SECRETS = {
     "a bearer token of nobody": "bt_zqNobodysTokenzqNobodysTokenzq01abcdef",
     "a key of nobody": "0123456789abcdefzqkeyofnobody000",
@@ -153,7 +155,7 @@ async def knock_everywhere(house: House, given_out: set[str]) -> int:
     """Send every request with its secrets; what the answers give out is added to `given_out`. How many requests that were."""
     count = 0
     async with aiohttp.ClientSession() as http:
-        for knock in knocks(house):
+        for _, knock in knocks(house):
             for each in marked(knock):
                 heard = await send(house, http, each)
                 count += 1
