@@ -14,6 +14,7 @@ from berid.dialects.native.manage import ENDPOINTS
 from berid.domain.account import Scope
 from berid.flow import manage
 from berid.flow.manage import Office
+from berid.flow.manage.people import digest_phrase
 from berid.store import directory
 from berid.store.incidents import open_incidents
 from tests.dialects.asgi import Answer
@@ -474,6 +475,30 @@ async def test_who_asks_for_money_cannot_approve_it(desk: Desk) -> None:
     answer = await desk("POST", f"/operator/topup-requests/{asked['id']}/approve", {}, token=desk.operator)
     assert (answer.status, answer.json["code"]) == (403, "self_approval")
     assert await desk.api.count("ledger_entry") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"amount": "1e999999999"}, "amount"),
+        ({"amount": "NaN"}, "amount"),
+        ({"amount": "0.0000001"}, "amount"),
+        ({"amount": "9999999999999"}, "amount"),
+        ({"amount": "0"}, "amount"),
+        ({"amount": "-5"}, "amount"),
+        ({"amount": 5}, "amount"),
+        ({"method": " "}, "method"),
+        ({"note": "\0"}, ""),
+        ({"slips": ["att_99999999999999999999"]}, "slips"),
+        ({"slips": ["slip.pdf"]}, "slips"),
+        ({"slips": ["att_1"]}, "slips"),
+    ],
+)
+async def test_an_unfit_top_up_request_is_refused_with_its_field(desk: Desk, changes: Any, field: str) -> None:
+    wish = {"currency": "SAR", "amount": "250", "method": "cash"}
+    answer = await desk("POST", "/topup-requests", wish | changes, token=desk.mine.manager)
+    assert (answer.status, answer.json["code"], answer.json.get("field", "")) == (400, "malformed", field)
+    assert await desk.api.count("topup_request") == 0
 
 
 async def test_a_request_sent_twice_under_one_key_is_one_request(desk: Desk) -> None:

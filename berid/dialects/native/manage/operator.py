@@ -26,7 +26,7 @@ from berid.dialects.native.manage.people import (
     wallets_of,
 )
 from berid.dialects.native.manage.senders import SenderRequest, sender_requests
-from berid.dialects.native.manage.topups import EnteredMoney, Objection, amount_of, created, once_of
+from berid.dialects.native.manage.topups import Amount, EnteredMoney, Objection, amount_of, created, once_of
 from berid.dialects.native.shapes import or_none, read_cursor, read_id, read_moment, rfc3339, write_cursor
 from berid.dialects.web import Response
 from berid.domain.account import Account, Scope, SenderState
@@ -114,7 +114,7 @@ class TopUp(msgspec.Struct, forbid_unknown_fields=True):
     account: str
     mode: Mode
     currency: str
-    amount: str
+    amount: Amount
     kind: Literal["topup", "bonus", "adjust"] = "topup"
     note: Annotated[str, Meta(max_length=1_000)] = ""
 
@@ -124,7 +124,7 @@ class CreditLimit(msgspec.Struct, forbid_unknown_fields=True):
 
     mode: Mode
     currency: str
-    limit: str
+    limit: Amount
 
 
 class JobQuery(PageQuery):

@@ -24,6 +24,8 @@ from berid.store.topups import TopupRecord
 
 Limit = Annotated[int, Meta(ge=1, le=1_000)]
 Words = Annotated[str, Meta(max_length=1_000)]
+Amount = Annotated[str, Meta(pattern=r"^-?[0-9]{1,13}(\.[0-9]{1,6})?$")]
+"""A decimal amount; a minus is for corrections only."""
 
 _REPLAYED = ((b"idempotent-replayed", b"true"),)
 
@@ -35,7 +37,7 @@ class TopupWish(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     currency: str
-    amount: str
+    amount: Amount
     method: Annotated[str, Meta(min_length=1, max_length=100)]
     reference: Annotated[str, Meta(max_length=255)] = ""
     note: Words = ""
@@ -118,7 +120,7 @@ class TopupCaseQuery(TopupQuery):
 class TopupYes(msgspec.Struct, forbid_unknown_fields=True):
     """The amount that has come in, if it is not the one asked for; then a reason is needed."""
 
-    amount: str | None = None
+    amount: Amount | None = None
     reason: Words = ""
 
 
@@ -141,7 +143,7 @@ class TrialOffer(msgspec.Struct, forbid_unknown_fields=True):
 
     product: Annotated[str, Meta(pattern="^[a-z][a-z0-9_-]{0,31}$")]
     currency: str
-    amount: str
+    amount: Amount
 
 
 class TrialOfferList(msgspec.Struct):
