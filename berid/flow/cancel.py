@@ -139,9 +139,9 @@ async def resend(
 ) -> Accepted:
     """Send a message again to those of its recipients whose delivery ended in one of `states`, as a new message.
 
-    Sender, text, category, reference and the way of counting units stay, and the option `resend_of` names the first message. It
-    is accepted, priced and paid for like any other. Raises as `accept` does; CONTENT_MISSING when the text is not kept any more, or never was
-    (one-time passwords); RECIPIENT_MISSING when nothing ended so.
+    Sender, text, category, reference and the way of counting units stay, and the option `resend_of` names the first
+    message. It is accepted, priced and paid for like any other. Raises as `accept` does; CONTENT_MISSING when the text is
+    not kept any more, or never was (one-time passwords); RECIPIENT_MISSING when nothing ended so.
     """
     if owner.body_kind != "text" or not owner.body:
         raise refused(RefusalKind.CONTENT_MISSING, "the text of this message is not kept", "text")

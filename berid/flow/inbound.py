@@ -230,6 +230,9 @@ async def _write(tx: HotTx, changes: Changes, messages: Sequence[InboundSms], se
     rows = [_store(changes, message) for message in messages]
     if rows:
         await tx.insert("inbound", rows)
+    strays = sum(1 for message in messages if not _owner(changes.rt.directory, message.recipient)[0])
+    if strays:
+        log.info("people wrote to what is no account's", extra={"messages": strays})
     if seen.rows:
         await tx.insert("idempotency", seen.rows)
     await changes.write(tx)
@@ -343,10 +346,6 @@ def _store(changes: Changes, message: InboundSms) -> tuple[Any, ...]:
     identifier = changes.rt.ids.next()
     directory = changes.rt.directory
     account_id, application_id = _owner(directory, message.recipient)
-    if not account_id:
-        log.warning(
-            "a person wrote to what is no account's", extra={"connector": message.connector_id, "inbound": identifier}
-        )
     keyword = keyword_of(message.text) or ""
     payload = ""
     for endpoint in directory.endpoints.get(account_id, ()):
