@@ -1,4 +1,4 @@
-"""What machines ask of the process: is it alive, does it take work, its figures, and the description of the API."""
+"""What machines ask of the process: is it alive, does it take work, its figures, the description of the API and its errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from berid import __version__
 from berid.dialects.native import problems
 from berid.dialects.native.endpoint import GROUP, PREFIX, Endpoint, encode
 from berid.dialects.native.openapi import document
@@ -32,6 +33,18 @@ class Readiness(msgspec.Struct, omit_defaults=True):
     waiting: int
     why: list[str] = []
     details: dict[str, str] = {}
+
+
+_INDEX = encode(
+    {
+        "name": "Berid",
+        "version": __version__,
+        "api": PREFIX,
+        "openapi": f"{PREFIX}/openapi.json",
+        "errors": f"/{problems.PAGE}",
+        "ready": "/health/ready",
+    }
+)
 
 
 async def _nothing(_: HotTx, items: list[None]) -> Sequence[Exception | None]:
@@ -65,7 +78,19 @@ def routes(rt: Runtime, endpoints: Sequence[Endpoint]) -> list[Route]:
         """The description of the API."""
         return Response(200, described)
 
+    catalogue = problems.page().encode()
+
+    async def errors(_: Request) -> Response:
+        """What `docs` of a refusal points at."""
+        return Response(200, catalogue, b"text/markdown; charset=utf-8")
+
+    async def index(_: Request) -> Response:
+        """Where things are, for whoever opens the bare address."""
+        return Response(200, _INDEX)
+
     handlers = {
+        "/": index,
+        f"/{problems.PAGE}": errors,
         "/health/live": live,
         "/health/ready": ready,
         "/metrics": metrics,

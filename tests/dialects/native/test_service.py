@@ -204,3 +204,18 @@ async def test_every_endpoint_with_a_right_refuses_those_without(api: Api) -> No
         path = each.path.replace("{id}", "1").replace("{event}", "1")
         answer = await api(each.method, path, said)
         assert (answer.status, answer.json["code"]) == (403, "scope_missing"), path
+
+
+async def test_what_a_refusal_points_at_is_there(api: Api) -> None:
+    refusal = await call(api.app, "GET", "/api/v1/messages")
+    page, _, code = refusal.json["docs"].partition("#")
+    answer = await call(api.app, "GET", page)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/markdown; charset=utf-8")
+    assert f"## {code}\n" in answer.body.decode()
+
+
+async def test_bare_address_says_where_things_are_and_they_are_there(api: Api) -> None:
+    answer = await call(api.app, "GET", "/")
+    assert answer.status == 200
+    for name in ("openapi", "errors", "ready"):
+        assert (await call(api.app, "GET", answer.json[name])).status == 200
