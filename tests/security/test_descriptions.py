@@ -19,12 +19,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from berid import dialects
 from tests.security.house import DOCUMENTS, House
 from tests.security.knock import KEYS, LIKELY
 
 pytestmark = pytest.mark.scenario
 
-EXAMPLES = 5
+EXAMPLES = 6
 """Requests to each operation with good data and as many with bad: every run sends the same."""
 
 STRANGERS_EXAMPLES = 2
@@ -110,3 +111,7 @@ async def test_every_answer_is_as_described(house: House, dialect: str, is_known
     loop = asyncio.get_running_loop()
     found = await asyncio.to_thread(ask_everything, house, house.documents[dialect], loop, is_known)
     assert not found, "\n\n".join(found)
+
+
+def test_every_dialect_with_doors_has_a_document() -> None:
+    assert set(DOCUMENTS) == set(dialects.discover().dialects)

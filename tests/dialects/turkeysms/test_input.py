@@ -40,13 +40,7 @@ V4_PATHS = (
 )
 
 BROKEN: dict[str, bytes] = {
-    "half an object": b'{"api_key":"',
-    "a list of two": b'[{"api_key":"a"},{"api_key":"b"}]',
-    "not UTF-8": b'{"api_key":"\xff"}',
-    "half a surrogate pair": b'{"api_key":"\\ud800"}',
-    "a NUL": b'{"api_key":"a\\u0000"}',
-    "deep nesting": b'{"sentto":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-    "a number without end": b'{"sentto":1' + b"0" * 5_000 + b"}",
+    # What no dialect can read is swept for all of them in tests/security.
     "a NUL in a form": b"api_key=%00",
     "half a surrogate pair in a form": b"api_key=%ED%A0%80",
     "a key that is a list": b'{"api_key":["a"]}',
