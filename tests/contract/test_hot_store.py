@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -900,25 +901,27 @@ async def through_proxy(url: str) -> AsyncIterator[tuple[FaultProxy, str]]:
             opening = (
                 asyncio.open_unix_connection(address) if isinstance(address, str) else asyncio.open_connection(*address)
             )
+            carried.add(task := asyncio.current_task())
             try:
                 inner_reader, inner_writer = await opening
-                await asyncio.wait(
-                    [
-                        asyncio.ensure_future(_pipe(reader, inner_writer)),
-                        asyncio.ensure_future(_pipe(inner_reader, writer)),
-                    ]
-                )
-            finally:
+                ways = _pipe(reader, inner_writer), _pipe(inner_reader, writer)
+                await asyncio.gather(*ways, return_exceptions=True)
                 for one in (writer, inner_writer):
                     one.close()
+                    with contextlib.suppress(OSError):
+                        await one.wait_closed()
+            finally:
+                carried.discard(task)
 
+        carried: set[asyncio.Task[None] | None] = set()
         bridge = await asyncio.start_server(carry, "127.0.0.1", 0)
         port = bridge.sockets[0].getsockname()[1]
         async with FaultProxy("127.0.0.1", port) as proxy:
             database = url.partition("?")[0].rpartition("/")[2]
             yield proxy, f"postgresql://postgres@127.0.0.1:{proxy.port}/{database}?sslmode=disable"
         bridge.close()
-        await bridge.wait_closed()
+        while carried:
+            await asyncio.sleep(0.01)
 
 
 async def _address(url: str) -> Any:
@@ -972,20 +975,34 @@ async def test_commit_that_never_reached_the_server_is_found_not_to_have_happene
 
 
 @pytest.mark.postgres
-async def test_commit_that_the_server_is_still_at_is_waited_for(server_url: str) -> None:
+async def test_commit_that_the_server_is_still_at_is_waited_for(
+    server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot_postgres, "DOUBT_S", 60.0)
     connection = await asyncpg.connect(server_url)
     await connection.execute(
         """
-        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.4); RETURN NULL; END $$;
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            WHILE NOT pg_try_advisory_xact_lock(1) LOOP PERFORM pg_sleep(0.01); END LOOP;
+            RETURN NULL;
+        END $$;
         CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON delivery DEFERRABLE INITIALLY DEFERRED
             FOR EACH ROW EXECUTE FUNCTION slow();
+        SELECT pg_advisory_lock(1);
         """
     )
-    await connection.close()
     async with through_proxy(server_url) as (proxy, url), serving(url) as (store, _):
         commit_bytes = len(b"Q\0\0\0\0COMMIT\0")
-        assert await store.do(_prepared(lambda: proxy.to_target.cut_after(commit_bytes, Cut.CLOSE)), [1]) == ["wrote 1"]
+        verb = _prepared(lambda: proxy.to_target.cut_after(commit_bytes, Cut.CLOSE))
+        asked = asyncio.ensure_future(store.do(verb, [1]))
+        look = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%pg_stat_activity WHERE pid =%')"
+        while not await connection.fetchval(look):
+            await asyncio.sleep(0.01)
+        assert await ask(server_url, "SELECT id FROM delivery") == []
+        await connection.execute("SELECT pg_advisory_unlock(1)")
+        assert await asked == ["wrote 1"]
         assert await ask(server_url, "SELECT id FROM delivery") == [(1,)]
+    await connection.close()
 
 
 @pytest.mark.postgres
@@ -1026,8 +1043,6 @@ async def test_commit_in_doubt_stays_open_when_the_server_does_not_come_back(
 
 @pytest.mark.postgres
 async def test_server_that_falls_silent_is_away(server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hot_postgres, "STATEMENT_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(hot_postgres, "ROLLBACK_TIMEOUT_S", 0.2)
     async with through_proxy(server_url) as (proxy, url), serving(url) as (store, _):
 
         async def run(tx: HotTx, ids: list[int]) -> list[None]:
@@ -1035,8 +1050,12 @@ async def test_server_that_falls_silent_is_away(server_url: str, monkeypatch: py
             await tx.tracked(ids)
             return [None for _ in ids]
 
-        with pytest.raises(StoreAway):
-            await store.do(Verb("run", 1, run), [1])
+        with monkeypatch.context() as hurry:
+            hurry.setattr(hot_postgres, "STATEMENT_TIMEOUT_S", 1.0)
+            hurry.setattr(hot_postgres, "ROLLBACK_TIMEOUT_S", 0.2)
+            with pytest.raises(StoreAway):
+                await store.do(Verb("run", 1, run), [1])
+        assert proxy.to_client.bytes_swallowed
         await proxy.heal()
         assert await store.do(WRITE, [2]) == ["wrote 2"]
 
