@@ -1,7 +1,7 @@
 """The request log: what is asked at the web doors and how it ends, written beside the path and never in it.
 
-The door hands a line over and goes on; twice a second what has come is redacted and written in one transaction. There is room for
-WAITING_MAX lines, and of callers who are nobody's for STRANGERS_MAX in one batch, so that whoever knocks at every door fills
+The door hands a line over and goes on; twice a second what has come is redacted and written in small transactions. There is room for
+WAITING_MAX lines, and of callers who are nobody's for STRANGERS_MAX at a time, so that whoever knocks at every door fills
 neither the memory nor the disk; what finds no room is counted (`berid_dropped_total{what="request_log"}`) and lost.
 
 Nothing secret is written. Of a path only what our own paths say is kept; of parameters the values of a short list of harmless
@@ -38,11 +38,11 @@ WRITE_S = 0.5
 WAITING_MAX = 2_000
 """Lines that may wait in memory; some 10 MB at the worst."""
 
-BATCH_MAX = 500
-"""Lines in one transaction: some five milliseconds, for which others wait on SQLite."""
+BATCH_MAX = 100
+"""Lines in one transaction: some two milliseconds, for which others wait on SQLite."""
 
 STRANGERS_MAX = 50
-"""Lines of one batch that may be of nobody who is known: at most some eight million in a day."""
+"""Lines that may be of nobody who is known, each time that what waits is written: at most some eight million in a day."""
 
 READ_MAX = 4_096
 """Bytes of query and body up to which parameters are kept."""
@@ -100,6 +100,8 @@ class RequestLog:
         self._rt = rt
         self._takes_all = rt.config.request_log == "all"
         self._waiting: deque[_Line] = deque()
+        self._strangers = 0
+        """Lines of nobody in this round of writing."""
         self.now_s = rt.clock.ticks_s
         """The clock by which `begun_s` of `add` is meant."""
 
@@ -147,13 +149,15 @@ class RequestLog:
 
     async def write(self) -> None:
         """Write what waits. While the store is away it stays, as long as there is room."""
+        self._strangers = 0
         while self._waiting:
             batch = [self._waiting[place] for place in range(min(BATCH_MAX, len(self._waiting)))]
             written = 0
             try:
                 records = self._records(batch)
-                async with self._rt.store.transaction() as tx:
-                    await requests.add(tx, records)
+                if records:
+                    async with self._rt.store.transaction() as tx:
+                        await requests.add(tx, records)
                 written = len(records)
             except StoreAway:
                 log.warning("the store is away; the request log waits", extra={"lines": len(self._waiting)})
@@ -167,11 +171,10 @@ class RequestLog:
                 self._rt.metrics.dropped("request_log", len(batch) - written)
 
     def _records(self, lines: list[_Line]) -> list[RequestRecord]:
-        strangers = 0
         records = []
         for line in lines:
-            strangers += line.caller is None
-            if line.caller is not None or strangers <= STRANGERS_MAX:
+            self._strangers += line.caller is None
+            if line.caller is not None or self._strangers <= STRANGERS_MAX:
                 records.append(_record(self._rt.ids.next(), line))
         return records
 

@@ -247,6 +247,16 @@ async def test_strangers_do_not_push_customers_out(desk: Desk, monkeypatch: pyte
     assert b'berid_dropped_total{what="request_log"} 3.0' in desk.rt.metrics.render()
 
 
+async def test_crowd_of_strangers_alone_writes_no_empty_batch(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "STRANGERS_MAX", 2)
+    monkeypatch.setattr(requests, "BATCH_MAX", 2)
+    for _ in range(5):
+        await call(desk.app, "POST", "/api/v1/messages", b"{")
+    await desk.log.write()
+    assert await desk.count() == 2
+    assert b'berid_dropped_total{what="request_log"} 3.0' in desk.rt.metrics.render()
+
+
 async def test_lines_wait_while_the_store_is_away(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(_: Any) -> Any:
         raise StoreAway("gone")

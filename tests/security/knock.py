@@ -11,7 +11,10 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import msgspec
 
-from tests.security.house import NUMBER, House
+from tests.security.house import NUMBER, V4_HOST, House
+
+V4_PREFIX = "/turkeysms/v4"
+"""What host names of their own leave out."""
 
 KEYS = {"api_key": "api_key", "apiKey": "bearer", "bearerTokens": "bearer"}
 """Parameters that are credentials: which of the house's."""
@@ -172,7 +175,11 @@ def knocks(house: House) -> Iterator[tuple[str, Knock]]:
             fields["connectors"] = [house.ids["connector"]]
         target = re.sub(r"\{\w+\}", "{}", path).replace("{}", quote(house.id_in(path)))
         headers = {"Authorization": f"Bearer {house.bearer}"}
-        yield path, Knock(dialect, method, target, fields or None, in_query, headers)
+        knock = Knock(dialect, method, target, fields or None, in_query, headers)
+        yield path, knock
+        if path.startswith(V4_PREFIX):
+            at_root = {**headers, "host": V4_HOST}
+            yield path, knock.but(path=target.removeprefix(V4_PREFIX), headers=at_root)
 
 
 def _ends_something(method: str, path: str) -> bool:
