@@ -1,7 +1,7 @@
 """The request log: what is asked at the web doors and how it ends, written beside the path and never in it.
 
-The door hands a line over and goes on; twice a second what has come is redacted and written in small transactions. There is room for
-WAITING_MAX lines, and of callers who are nobody's for STRANGERS_MAX at a time, so that whoever knocks at every door fills
+The door hands a line over and goes on; twice a second what has come is redacted and written in small transactions. There is room
+for WAITING_MAX lines, and of callers who are nobody's for STRANGERS_MAX at a time, so that whoever knocks at every door fills
 neither the memory nor the disk; what finds no room is counted (`berid_dropped_total{what="request_log"}`) and lost.
 
 Nothing secret is written. Of a path only what our own paths say is kept; of parameters the values of a short list of harmless
