@@ -39,12 +39,13 @@ def parse_micros(text: str) -> int:
         value = Decimal(text)
     except InvalidOperation:
         raise ValueError(f"not an amount: {text[:40]!r}") from None
-    if not value.is_finite() or abs(value) > _LARGEST:
+    # Nothing is calculated with it before it is known to be small: arithmetic rounds to 28 digits, or overflows.
+    if not value.is_finite() or value.copy_abs() > _LARGEST:
         raise ValueError(f"amount out of range: {text[:40]!r}")
-    micros = value * MICROS
-    if micros != micros.to_integral_value():
+    _, digits, exponent = value.as_tuple()
+    if isinstance(exponent, int) and exponent < -6 and any(digits[exponent + 6 :]):
         raise ValueError(f"amount has more than six decimals: {text[:40]!r}")
-    return int(micros)
+    return int(value * MICROS)
 
 
 def format_micros(micros: int, decimals: int | None = None) -> str:

@@ -11,13 +11,37 @@ from berid.base.money import Money, format_micros, parse_micros
 
 @pytest.mark.parametrize(
     ("text", "micros"),
-    [("1", 1_000_000), ("0.026", 26_000), ("-3.5", -3_500_000), ("1e3", 1_000_000_000), ("0.000001", 1)],
+    [
+        ("1", 1_000_000),
+        ("0.026", 26_000),
+        ("-3.5", -3_500_000),
+        ("1e3", 1_000_000_000),
+        ("0.000001", 1),
+        ("1.00000000", 1_000_000),
+        ("999999999999.999999", 999_999_999_999_999_999),
+        ("0e-99", 0),
+    ],
 )
 def test_amounts_are_read_exactly(text: str, micros: int) -> None:
     assert parse_micros(text) == micros
 
 
-@pytest.mark.parametrize("text", ["", "abc", "0.0000001", "NaN", "Infinity", "1e30", "1,5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "abc",
+        "0.0000001",
+        "NaN",
+        "Infinity",
+        "1e30",
+        "1,5",
+        "1e999999999",
+        "-1e999999999",
+        "1e-999999999",
+        "1." + "0" * 40 + "1",
+    ],
+)
 def test_what_is_not_an_exact_amount_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="amount"):
         parse_micros(text)
