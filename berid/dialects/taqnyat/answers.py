@@ -205,6 +205,9 @@ _CODE_OF_FIELD = {"callerId": 14, "from": 14, "recipients": 15, "to": 15, "subje
 
 _BY_FIELD = frozenset({RefusalKind.MALFORMED, RefusalKind.CONTENT_MISSING})
 
+_KIND_OF_CODE = {14: RefusalKind.SENDER_MISSING, 15: RefusalKind.RECIPIENT_MISSING}
+"""Among which kinds a parameter that is no text ranks; the others rank with the content."""
+
 _CODE_OF_FAILURE = {404: 101, 408: 101, 413: 17, 500: 101}
 
 
@@ -212,10 +215,8 @@ def php_group(name: str, path: str, texts: Texts, answers_401: bool) -> Group:
     """The group of one `.php` path, whose codes have these texts; with `answers_401` a wrong token is no 400."""
 
     def refuse(request: Request, refusals: Sequence[Refusal]) -> Response:
-        refusal = first_of(refusals)
-        code = REFUSALS[refusal.kind].code
-        if refusal.kind in _BY_FIELD:
-            code = _CODE_OF_FIELD.get(refusal.field, code)
+        refusal = min(refusals, key=_rank_of)
+        code = _code_of(refusal)
         error = _error(code, texts, request.address)
         status = 401 if answers_401 and code == WRONG_TOKEN else 400
         return Response(status, _encode(envelope(None, error)), headers=marks_of(refusal))
@@ -228,6 +229,18 @@ def php_group(name: str, path: str, texts: Texts, answers_401: bool) -> Group:
         return Response(status, _encode({**envelope(None, error), "message": _FAILURES[status]}))
 
     return Group(name, (path,), refuse, fail_php)
+
+
+def _code_of(refusal: Refusal) -> int:
+    code = REFUSALS[refusal.kind].code
+    return _CODE_OF_FIELD.get(refusal.field, code) if refusal.kind in _BY_FIELD else code
+
+
+def _rank_of(refusal: Refusal) -> tuple[int, int]:
+    code = _code_of(refusal)
+    is_malformed = refusal.kind is RefusalKind.MALFORMED
+    kind = _KIND_OF_CODE.get(code, RefusalKind.CONTENT_MISSING) if is_malformed else refusal.kind
+    return _RANK[kind], code
 
 
 def envelope(data: object, error: object = None) -> dict[str, object]:
