@@ -30,7 +30,7 @@ from berid.domain.routing import Route
 from berid.flow import manage
 from berid.flow.manage import Office, open_office
 from berid.flow.ports import Channel
-from berid.store import accounts, directory, schema
+from berid.store import accounts, directory, schema, topups
 
 ACTOR = "demo"
 SENDER = "Berid"
@@ -38,6 +38,7 @@ ADVERT_SENDER = "Berid-AD"
 CARRIER_LOGIN = "berid"
 CUSTOMER_LOGIN = "demo"
 BONUS_MICROS = 1_000 * MICROS
+TRIAL_MICROS = 1 * MICROS
 
 PRICES = {
     "Demo SAR": ("SAR", "prefix,price\n,0.05\n966,0.026\n"),
@@ -147,6 +148,10 @@ async def seed(office: Office, channel: Channel, carrier: Carrier, file: Path) -
     demo = await _account(office, DEMO, lists)
     demo_tr = await _account(office, DEMO_TR, lists)
     await _way_out(office, channel, carrier)
+    async with office.store.read() as tx:
+        has_offers = bool(await topups.offers(tx))
+    if not has_offers:
+        await manage.offer_trial(office, ACTOR, "taqnyat", "SAR", TRIAL_MICROS)
     if SENDER not in (await _business(office)).numbers:
         # Handsets answer to the name they see: what they write to it is for this account.
         await manage.assign_number(office, ACTOR, SENDER, *demo)
@@ -157,7 +162,7 @@ async def seed(office: Office, channel: Channel, carrier: Carrier, file: Path) -
 
 async def _business(office: Office) -> Directory:
     async with office.store.read() as tx:
-        return await directory.load(tx)
+        return await directory.load(tx, with_books=False)
 
 
 async def _price_lists(office: Office) -> dict[str, int]:

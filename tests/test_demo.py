@@ -15,6 +15,7 @@ from berid.base.secret import Vault, check_password, hash_token
 from berid.channels.sms.settings import read_settings
 from berid.channels.sms.simulator import Carrier, CarrierSettings
 from berid.config import Config, Http, load
+from berid.domain.errors import Refused
 from berid.flow import manage
 from berid.flow.manage import Office
 from berid.store import directory, ledger, open_store
@@ -91,6 +92,16 @@ async def test_each_account_pays_in_its_way(
         wallet = await manage.wallet_of(tx, account_id, "test", currency)
     assert wallet.available_micros == 1_000_000_000
     assert (await manage.explain(office, number, "transactional", "live", account_id)).route == ""
+
+
+async def test_a_trial_credit_can_be_claimed_once(office: Office, tmp_path: Path) -> None:
+    await seed(office, tmp_path)
+    await seed(office, tmp_path)
+    account_id = next(iter((await business(office)).accounts))
+    entered = await manage.claim_trial(office, "somebody", account_id, "taqnyat")
+    assert entered.available_micros == 1_000_000
+    with pytest.raises(Refused):
+        await manage.claim_trial(office, "somebody", account_id, "taqnyat")
 
 
 async def test_second_start_gives_the_same_and_only_moves_the_connector(
