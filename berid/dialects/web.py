@@ -11,7 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -60,9 +70,13 @@ class Gone(Exception):
 
 
 class Response:
-    """An answer, complete. `headers` are pairs of bytes with lower-case names, besides content type and length."""
+    """An answer. `headers` are pairs of bytes with lower-case names, besides content type and length.
 
-    __slots__ = ("body", "content_type", "headers", "status")
+    `pieces` take the place of `body` where it may be large: they are sent as they come. If they end in an exception, so does the
+    connection, and the caller knows that something is missing.
+    """
+
+    __slots__ = ("body", "content_type", "headers", "pieces", "status")
 
     def __init__(
         self,
@@ -70,9 +84,11 @@ class Response:
         body: bytes = b"",
         content_type: bytes = JSON,
         headers: Sequence[tuple[bytes, bytes]] = (),
+        pieces: AsyncIterator[bytes] | None = None,
     ) -> None:
         self.status = status
         self.body = body
+        self.pieces = pieces
         self.content_type = content_type
         self.headers = headers
 
@@ -553,13 +569,18 @@ def _allowed(methods: Mapping[str, Route]) -> bytes:
 
 
 async def _send(send: Send, request: Request, response: Response) -> None:
-    body = response.body
+    body, pieces = response.body, response.pieces
     headers = [(b"x-request-id", request.id.encode()), *response.headers]
-    if response.status != 204:
+    if pieces is not None:
+        headers.append((b"content-type", response.content_type))
+    elif response.status != 204:
         headers += ((b"content-type", response.content_type), (b"content-length", b"%d" % len(body)))
     if failpoint.armed:
         failpoint.hit("web.before_answer")
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    if pieces is not None and request.method != "HEAD":
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
     if failpoint.armed:
         failpoint.hit("web.after_answer")

@@ -1,7 +1,7 @@
 """The web door: who answers for which path, what goes wrong on the way, and how tolerantly parameters are read."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any
@@ -524,3 +524,37 @@ def test_any_bytes_are_fields_or_unreadable(body: bytes, content_type: str) -> N
     except Unreadable:
         return
     assert isinstance(found, dict)
+
+
+# ── Answers in pieces ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def piecewise(*pieces: bytes | Exception) -> Route:
+    """A route whose answer comes piece by piece; an exception among the pieces ends it."""
+
+    async def handler(_: Request) -> Response:
+        async def come() -> AsyncIterator[bytes]:
+            for piece in pieces:
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+
+        return Response(200, content_type=b"text/csv", pieces=come())
+
+    return Route(("GET",), "/api/v1/list", handler, API)
+
+
+async def test_large_answer_is_sent_as_it_comes() -> None:
+    answer = await call(web(piecewise(b"a,", b"b")), "GET", "/api/v1/list")
+    assert (answer.status, answer.body, answer.headers["content-type"]) == (200, b"a,b", "text/csv")
+    assert "content-length" not in answer.headers
+
+
+async def test_head_of_a_large_answer_has_no_body() -> None:
+    answer = await call(web(piecewise(b"a")), "HEAD", "/api/v1/list")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_answer_that_breaks_off_is_not_ended_as_if_it_were_whole() -> None:
+    with pytest.raises(StoreAway):
+        await call(web(piecewise(b"a", StoreAway("gone"))), "GET", "/api/v1/list")

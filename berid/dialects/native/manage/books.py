@@ -362,7 +362,7 @@ async def export_consents(call: Call[None, ConsentForm]) -> Response:
     """GET /consents/export."""
     form = call.query.format
     pieces = consent.export_consents(Office.of(call.rt), call.caller.account.id, form)
-    return Response(200, b"".join([piece.encode() async for piece in pieces]), _TYPES[form])
+    return Response(200, content_type=_TYPES[form], pieces=(piece.encode() async for piece in pieces))
 
 
 _NOT_FOUND = (RefusalKind.NOT_FOUND,)
