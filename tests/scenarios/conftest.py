@@ -38,6 +38,12 @@ async def open_site(tmp_path: Path) -> AsyncIterator[MakeSite]:
 
 
 @pytest.fixture
+def store_url(empty_store_url: str) -> str:
+    """A database of the site's own, without tables: it makes them as an installation does."""
+    return empty_store_url
+
+
+@pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """Where an SQLite database may be made."""
     return f"sqlite:///{tmp_path}/berid.db"
