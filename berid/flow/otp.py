@@ -98,31 +98,7 @@ async def send_code(
     expires_ms = now_ms + rt.config.validity.otp_s * 1000
     application = caller.application
     try:
-        _check_blocks(rt, caller, number)
-        async with rt.store.transaction() as tx:
-            await codes.lock_number(tx, application.id, number, purpose)
-            seen = await codes.recent(tx, application.id, number, purpose, now_ms - WINDOW_MS)
-            if seen.sends >= SENDS_MAX or seen.checks_used >= CHECKS_MAX:
-                wait_s = max(1.0, (seen.oldest_ms + WINDOW_MS - now_ms) / 1000)
-                raise refused(RefusalKind.OTP_LIMIT, "too many codes for this number", "to", retry_after_s=wait_s)
-            await codes.add(
-                tx,
-                {
-                    "id": identifier,
-                    "account_id": caller.account.id,
-                    "application_id": application.id,
-                    "mode": caller.mode,
-                    "recipient": number,
-                    "country": country_of(number) or "",
-                    "purpose": purpose,
-                    "digest": _digest(rt, identifier, number, purpose, code),
-                    "state": "open",
-                    "checks_left": CHECKS_MAX - seen.checks_used,
-                    "checks_used": 0,
-                    "created_ms": now_ms,
-                    "expires_ms": expires_ms,
-                },
-            )
+        await _reserve(rt, caller, number, purpose, identifier, code, now_ms, expires_ms)
     except Refused as limited:
         # Waiting does not help against what else may be wrong, and some dialects tell that first.
         raise Refused(*limited.refusals, *await explain(rt, caller, submission, scope)) from None
@@ -137,6 +113,38 @@ async def send_code(
         sent_in = accepted.message_id, accepted.deliveries[0].id
         await codes.sent(tx, application.id, number, purpose, identifier, *sent_in)
     return SentCode(identifier, code, accepted, expires_ms)
+
+
+async def _reserve(
+    rt: Runtime, caller: Caller, number: str, purpose: str, identifier: int, code: str, now_ms: int, expires_ms: int
+) -> None:
+    """Count a code against the limits and keep its hash, before it is sent. Raises `Refused` with OTP_LIMIT."""
+    _check_blocks(rt, caller, number)
+    application = caller.application
+    async with rt.store.transaction() as tx:
+        await codes.lock_number(tx, application.id, number, purpose)
+        seen = await codes.recent(tx, application.id, number, purpose, now_ms - WINDOW_MS)
+        if seen.sends >= SENDS_MAX or seen.checks_used >= CHECKS_MAX:
+            wait_s = max(1.0, (seen.oldest_ms + WINDOW_MS - now_ms) / 1000)
+            raise refused(RefusalKind.OTP_LIMIT, "too many codes for this number", "to", retry_after_s=wait_s)
+        await codes.add(
+            tx,
+            {
+                "id": identifier,
+                "account_id": caller.account.id,
+                "application_id": application.id,
+                "mode": caller.mode,
+                "recipient": number,
+                "country": country_of(number) or "",
+                "purpose": purpose,
+                "digest": _digest(rt, identifier, number, purpose, code),
+                "state": "open",
+                "checks_left": CHECKS_MAX - seen.checks_used,
+                "checks_used": 0,
+                "created_ms": now_ms,
+                "expires_ms": expires_ms,
+            },
+        )
 
 
 def _fill(text: str, placeholders: Sequence[str], code: str) -> str:
