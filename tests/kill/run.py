@@ -208,12 +208,16 @@ _STATES = (
 )
 
 
+_WAITING = "SELECT count(*) FROM job WHERE kind = 'callback' AND buried_ms = 0 AND lane NOT LIKE 'hsmpp:%'"
+"""Callbacks that somebody could be told now. What is for the customer who binds waits for him, and here he never comes."""
+
+
 async def _settle(site: Site, result: Result) -> None:
     """Wait until nothing moves any more: every delivery settled, every callback told."""
     end_s = time.monotonic() + DRAIN_S
     while True:
         states = dict(await site.ask(_STATES))
-        ((waiting,),) = await site.ask("SELECT count(*) FROM job WHERE kind = 'callback' AND buried_ms = 0")
+        ((waiting,),) = await site.ask(_WAITING)
         if states.keys() <= SETTLED and not waiting:
             break
         if time.monotonic() > end_s:
