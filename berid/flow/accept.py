@@ -93,6 +93,8 @@ class Order(msgspec.Struct):
     cost_micros: int
     day: int
     """On which of the account's days it counts against spending limits."""
+    is_capped: bool
+    """Whether there are such limits."""
     currency: str
     admitted: list[tuple[str, int]]
     """(lane, how many places were held in it)."""
@@ -380,6 +382,7 @@ def _order(
         holds=holds,
         cost_micros=sum(holds.values()),
         day=day_of(now_ms, caller.account.zone),
+        is_capped=is_capped(caller.account, caller.application),
         currency=lines[0].currency if lines else "",
         admitted=[],
     )
@@ -465,7 +468,7 @@ def why_short(order: Order, balances: dict[int, tuple[int, int]], left: dict[int
 
 async def spent_before(tx: HotTx, orders: Sequence[Order]) -> Spent:
     """What has been spent this month from the wallets of those orders whose spending is limited."""
-    capped = [order for order in orders if is_capped(order.caller.account, order.caller.application)]
+    capped = [order for order in orders if order.is_capped]
     if not capped:
         return {}
     wallet_ids = {wallet_id for order in capped for wallet_id in order.holds}
@@ -473,6 +476,8 @@ async def spent_before(tx: HotTx, orders: Sequence[Order]) -> Spent:
 
 
 def why_over(order: Order, spent: Spent) -> Refusal | None:
+    if not order.is_capped:
+        return None
     return why_capped(order.caller.account, order.caller.application, order.holds, order.day, spent)
 
 
