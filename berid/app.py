@@ -49,7 +49,10 @@ WATCH_S = 0.5
 """How often the directory's version is compared: a revoked token ends within this time in every process."""
 
 DEPTHS_S = 5.0
-"""How often queue depths are counted for the metrics."""
+"""How often queue depths are counted for the metrics, while that is quickly done."""
+
+DEPTHS_SHARE = 50
+"""One part in so many of the time may go into counting them: a million jobs take a third of a second."""
 
 BOOKS_S = 900.0
 """How often the books are proved while traffic runs. It reads the whole ledger, beside everything else."""
@@ -322,11 +325,13 @@ class _Watch:
         """Count every few seconds, and see in between how late a short sleep ends."""
         rt = self._rt
         while True:
+            begun_s = rt.clock.ticks_s()
             with contextlib.suppress(StoreAway):
                 async with rt.store.read() as tx:
                     self._found = await jobs.depths(tx)
             counted_s = rt.clock.ticks_s()
-            while (now_s := rt.clock.ticks_s()) - counted_s < DEPTHS_S:
+            pause_s = max(DEPTHS_S, (counted_s - begun_s) * DEPTHS_SHARE)
+            while (now_s := rt.clock.ticks_s()) - counted_s < pause_s:
                 await rt.clock.sleep(LAG_STEP_S)
                 self._lag_s = max(self._lag_s, rt.clock.ticks_s() - now_s - LAG_STEP_S)
 
