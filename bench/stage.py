@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from bench import far
 from berid import channels
+from berid.base.ids import first_id_at
 from berid.config import load
 from berid.domain.account import Rules, SenderState
 from berid.domain.routing import Route
@@ -154,13 +155,19 @@ async def write_history(url: str, count: int) -> None:
         await connection.execution_options(berid_write=True)
         async with connection.begin():
             (account_id,) = (await connection.execute(text("SELECT id FROM account"))).one()
+            # Of yesterday, so that nothing of it is old enough to be forgotten while we measure.
+            at_ms = time.time_ns() // 1_000_000 - 86_400_000
+            base = first_id_at(at_ms)
             for statement in (
                 "INSERT INTO message (id, account_id, mode, channel, dialect, sender, category, body, total, first_id, "
-                "last_id, created_ms, expires_ms) SELECT i * 64, :account, 'test', 'sms', 'native', 'Bench', "
-                f"'transactional', 'An old message', 1, i * 64 + 32, i * 64 + 32, 1, 1 FROM {numbers}",
+                f"last_id, created_ms, expires_ms) SELECT {base} + i * 64, :account, 'test', 'sms', 'native', 'Bench', "
+                f"'transactional', 'An old message', 1, {base} + i * 64 + 32, {base} + i * 64 + 32, {at_ms}, {at_ms} "
+                f"FROM {numbers}",
                 "INSERT INTO delivery (id, message_id, account_id, recipient, country, state, units, money, final_ms) "
-                f"SELECT i * 64 + 32, i * 64, :account, '966500000001', 'SA', 'delivered', 1, 'charged', 1 FROM {numbers}",
-                f"INSERT INTO event (delivery_id, id, kind, at_ms) SELECT i * 64 + 32, i, 'delivered', 1 FROM {numbers}",
+                f"SELECT {base} + i * 64 + 32, {base} + i * 64, :account, '966500000000', 'SA', 'delivered', 1, 'charged', "
+                f"{at_ms} FROM {numbers}",
+                f"INSERT INTO event (delivery_id, id, kind, at_ms) SELECT {base} + i * 64 + 32, {base} + i, 'delivered', "
+                f"{at_ms} FROM {numbers}",
             ):
                 await connection.execute(text(statement), {"account": account_id})
     await engine.dispose()

@@ -51,11 +51,16 @@ WATCH_S = 0.5
 DEPTHS_S = 5.0
 """How often queue depths are counted for the metrics, while that is quickly done."""
 
-DEPTHS_SHARE = 50
-"""One part in so many of the time may go into counting them: a million jobs take a third of a second."""
+SHARE = 50
+"""One part in so many of the time may go into counting the queue, and into proving the books: a million jobs take a third of a
+second to count."""
 
 BOOKS_S = 900.0
-"""How often the books are proved while traffic runs. It reads the whole ledger, beside everything else."""
+"""How often the books are proved while traffic runs. It reads every delivery and entry, beside everything else: two seconds for
+each million of them."""
+
+BOOKS_FIRST_S = 60.0
+"""When they are proved first: not while a process that has just begun catches up."""
 
 LAG_STEP_S = 0.25
 """How often the event loop's lateness is measured."""
@@ -330,7 +335,7 @@ class _Watch:
                 async with rt.store.read() as tx:
                     self._found = await jobs.depths(tx)
             counted_s = rt.clock.ticks_s()
-            pause_s = max(DEPTHS_S, (counted_s - begun_s) * DEPTHS_SHARE)
+            pause_s = max(DEPTHS_S, (counted_s - begun_s) * SHARE)
             while (now_s := rt.clock.ticks_s()) - counted_s < pause_s:
                 await rt.clock.sleep(LAG_STEP_S)
                 self._lag_s = max(self._lag_s, rt.clock.ticks_s() - now_s - LAG_STEP_S)
@@ -338,7 +343,9 @@ class _Watch:
     async def prove_books(self) -> None:
         """Prove every balance from its entries, now and then; what does not fit is named in the log."""
         rt = self._rt
+        await rt.clock.sleep(BOOKS_FIRST_S)
         while True:
+            begun_s = rt.clock.ticks_s()
             try:
                 async with rt.store.read() as tx:
                     found = await verify_ledger(tx, limit=10)
@@ -347,7 +354,7 @@ class _Watch:
                     log.critical("the books do not balance", extra={"discrepancy": repr(discrepancy)})
             except StoreAway:
                 log.warning("the store is away; the books were not proved")
-            await rt.clock.sleep(BOOKS_S)
+            await rt.clock.sleep(max(BOOKS_S, (rt.clock.ticks_s() - begun_s) * SHARE))
 
     def _worst_lag(self) -> float:
         worst, self._lag_s = self._lag_s, 0.0
