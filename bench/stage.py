@@ -144,20 +144,24 @@ async def business(
 
 
 async def write_history(url: str, count: int) -> None:
-    """Write finished messages with one delivery each, as if they had been sent long ago."""
+    """Write finished messages with one delivery each, as if they had been sent yesterday: old enough to be forgotten, they would
+    be, while we measure. A million at a time, within what the store allows a statement."""
+    at_ms = time.time_ns() // 1_000_000 - 86_400_000
+    for start in range(0, count, 1_000_000):
+        await _write_some(url, first_id_at(at_ms), at_ms, start + 1, min(start + 1_000_000, count))
+
+
+async def _write_some(url: str, base: int, at_ms: int, first: int, last: int) -> None:
     numbers = (
-        f"generate_series(1, {count}) AS n(i)"
+        f"generate_series({first}, {last}) AS n(i)"
         if url.startswith("postgresql")
-        else f"(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) SELECT i FROM n) n"
+        else f"(WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last}) SELECT i FROM n) n"
     )
     engine = make_engine(url)
     async with engine.connect() as connection:
         await connection.execution_options(berid_write=True)
         async with connection.begin():
             (account_id,) = (await connection.execute(text("SELECT id FROM account"))).one()
-            # Of yesterday, so that nothing of it is old enough to be forgotten while we measure.
-            at_ms = time.time_ns() // 1_000_000 - 86_400_000
-            base = first_id_at(at_ms)
             for statement in (
                 "INSERT INTO message (id, account_id, mode, channel, dialect, sender, category, body, total, first_id, "
                 f"last_id, created_ms, expires_ms) SELECT {base} + i * 64, :account, 'test', 'sms', 'native', 'Bench', "
