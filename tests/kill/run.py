@@ -146,6 +146,8 @@ async def _visit(
     began_s = time.monotonic()
     load.is_large = verb.startswith("load_")
     load.go_on()
+    if verb == "give_up_parts":
+        await _leave_a_part_over(site)
     await site.berid.start(f"{name}:{chance.randint(*PASSES.get(verb, (1, 1)))}")
     left = await _uncertain_after_start(site, result) if site.berid.is_running else 0
     while site.berid.is_running and time.monotonic() < began_s + VISIT_S:
@@ -162,6 +164,15 @@ async def _visit(
     elif site.berid.exit_code != -signal.SIGKILL:
         result.troubles.append(f"{name}: ended by itself with {site.berid.exit_code}")
     _note(result, name, began_s, left, say)
+
+
+async def _leave_a_part_over(site: Site) -> None:
+    """The first part of a person's message whose other part never came, from long ago."""
+    await site.ask(
+        "INSERT INTO inbound_part (connector_id, sender, recipient, reference, number, total, body, received_ms) "
+        "SELECT $1, '966500009998', 'Nobody', count(*) + 1, 1, 2, 'half of it', 1 FROM inbound_part",
+        site.connector_id,
+    )
 
 
 async def _leave_a_job_over(site: Site) -> None:
