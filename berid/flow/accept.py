@@ -486,11 +486,12 @@ def accepted_of(order: Order, left: dict[int, int]) -> Accepted:
     state, due_ms = (State.SCHEDULED if order.due_ms else State.QUEUED), order.due_ms
     if lines and lines[0].held_until_ms and all(line.held_until_ms for line in lines):
         state, due_ms = State.HELD, min(line.held_until_ms for line in lines)
+    shown = range(len(lines)) if len(lines) <= PAGE else (0, len(lines) - 1)
     return Accepted(
         message_id=order.message_id,
         deliveries=[
-            AcceptedDelivery(delivery_id, line.recipient, line.units, line.price_micros)
-            for delivery_id, line in zip(order.ids, lines, strict=True)
+            AcceptedDelivery(order.ids[place], lines[place].recipient, lines[place].units, lines[place].price_micros)
+            for place in shown
         ],
         total=len(lines),
         units=sum([line.units for line in lines]),

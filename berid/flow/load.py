@@ -56,8 +56,6 @@ async def accept_large(rt: Runtime, order: Order) -> Accepted:
                 )
             ]
             await hot.do(PAGES, rows)
-        first, last = accepted.deliveries[0], accepted.deliveries[-1]
-        accepted = msgspec.structs.replace(accepted, deliveries=[first, last])
         twin = (await hot.do(RELEASE, [_Loaded(order, accepted)]))[0]
     except BaseException:
         # Best effort at once; if this fails too, the sweeper finds the loading message.
