@@ -258,7 +258,7 @@ async def _price(
         place = place_of(number)
         country = place.country_iso2 if place is not None else None
         way = ways.get(country)
-        if way is None or (looks_at_prefixes and isinstance(way, _Way)):
+        if way is None or looks_at_prefixes:
             way = ways[country] = _way(rt, directory, caller, submission.channel, category, number, country)
         if isinstance(way, Refusal):
             turned_away.append((number, way))

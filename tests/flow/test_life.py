@@ -420,6 +420,18 @@ async def test_a_short_absence_holds_nothing(rt: Runtime) -> None:
     assert await hold_late_schedules(rt, now_ms) == 0
 
 
+async def test_a_route_of_one_prefix_takes_its_own_numbers_of_a_list_and_no_others(rt: Runtime) -> None:
+    route = replace(rt.directory.routes[0], prefixes=("96655",))
+    rt.directory = replace(rt.directory, routes=(route,))
+    others, own = ["966501234567", "966501234568"], ["966551234567", "966551234568"]
+    asked = make_submission(others[0], own[0], others[1], own[1], allows_partial=True)
+    accepted = await accept(rt, make_caller(rt), asked)
+    assert [each.recipient for each in accepted.deliveries] == own
+    assert [(number, refusal.kind) for number, refusal in accepted.refused] == [
+        (number, RefusalKind.NO_ROUTE) for number in others
+    ]
+
+
 async def test_the_last_coin_is_spent_once(rt: Runtime) -> None:
     async with rt.store.transaction() as tx:
         await tx.execute(tables.wallet.update().values(available_micros=3 * PRICE_MICROS))
