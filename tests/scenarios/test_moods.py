@@ -70,13 +70,13 @@ async def test_every_message_ends_once_is_paid_once_and_told_once(open_site: Mak
 
 
 async def test_sent_without_a_report_expires_and_stays_paid(open_site: MakeSite, sqlite_url: str) -> None:
-    site = await open_site(sqlite_url, {"BERID_VALIDITY_NO_RECEIPT_S": "1"})
+    site = await open_site(sqlite_url, {"BERID_VALIDITY_NO_RECEIPT_S": "3600"})
     await site.berid.start()
     made = await site.accepted("966500000011")
     await site.until_state(made["id"], "sent")
     assert await site.berid.stop() == 0
     for table in ("delivery", "carrier_ref"):
-        await site.ask(f"UPDATE {table} SET sent_ms = sent_ms - 1000")
+        await site.ask(f"UPDATE {table} SET sent_ms = sent_ms - 3600000")
     await site.berid.start()  # looks for such deliveries at its start and every minute
     found = await site.until_state(made["id"], "expired")
     assert found["deliveries"][0]["reason"] == "no_receipt"
