@@ -12,10 +12,10 @@ import msgspec
 from sqlalchemy import select
 
 from berid.domain.account import Account, Application, Rules
-from berid.domain.routing import Route, UncertainPolicy
+from berid.domain.routing import Route
 from berid.store import Tx, tables
 from berid.store.accounts import InternationalRecord, SenderRecord
-from berid.store.directory import RouteMatch
+from berid.store.directory import route_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ async def routes(tx: Tx) -> list[RouteRecord]:
     """All routes in the order in which they are asked, those that are off among them."""
     table = tables.route
     return [
-        RouteRecord(_route(row), row.state)
+        RouteRecord(route_of(row), row.state)
         for row in await tx.execute(select(table).order_by(table.c.rank, table.c.id))
     ]
 
@@ -111,21 +111,3 @@ def _internationals() -> Any:
 
 def _senders() -> Any:
     return select(*(tables.sender_name.c[name] for name in SenderRecord.__slots__))
-
-
-def _route(row: Any) -> Route:
-    match = msgspec.json.decode(row.match, type=RouteMatch)
-    policies = msgspec.json.decode(row.uncertain, type=dict[int, UncertainPolicy], strict=False)
-    return Route(
-        id=row.id,
-        name=row.name,
-        rank=row.rank,
-        mode=row.mode,
-        channel=row.channel,
-        connectors=tuple(msgspec.json.decode(row.connectors, type=list[int])),
-        countries=frozenset(match.countries),
-        prefixes=match.prefixes,
-        categories=frozenset(match.categories),
-        accounts=frozenset(match.accounts),
-        uncertain=policies,
-    )

@@ -75,7 +75,7 @@ async def load(tx: Tx, previous: Directory | None = None, *, with_books: bool = 
         senders.setdefault((row.account_id, row.channel, row.name), []).append(_sender(row))
     connectors = {row.id: _connector(row) for row in await _all(tx, tables.connector)}
     routes = sorted(
-        (_route(row) for row in await _all(tx, tables.route) if row.state == "on"),
+        (route_of(row) for row in await _all(tx, tables.route) if row.state == "on"),
         key=lambda route: (route.rank, route.id),
     )
     endpoints: dict[int, list[Endpoint]] = {}
@@ -154,7 +154,8 @@ def _connector(row: Any) -> ConnectorSettings:
     )
 
 
-def _route(row: Any) -> Route:
+def route_of(row: Any) -> Route:
+    """The route that a row of table `route` describes."""
     match = msgspec.json.decode(row.match, type=RouteMatch)
     policies = msgspec.json.decode(row.uncertain, type=dict[int, str], strict=False)
     return Route(
