@@ -15,7 +15,6 @@ import os
 import shutil
 import signal
 import socket
-import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 
 import uvicorn
 
-from berid import channels, dialects
+from berid import channels, dialects, tls
 from berid.base.clock import Clock, SystemClock
 from berid.base.ids import IdMaker
 from berid.base.secret import Vault, load_key
@@ -64,9 +63,6 @@ BOOKS_FIRST_S = 60.0
 
 LAG_STEP_S = 0.25
 """How often the event loop's lateness is measured."""
-
-CERTIFICATE_S = 10.0
-"""How often the certificate file's age is looked at."""
 
 STOP_WEB_S = 10
 """How long requests that are under way may take when the process stops."""
@@ -112,11 +108,12 @@ class App:
     @classmethod
     async def start(cls, config: Config, clock: Clock | None = None) -> App:
         """Start every part that `config.roles` names. Raises `AlreadyRunning`, `SchemaOutdated`, `StoreAway`,
-        `OSError`."""
+        `BadKey`, `TracingMissing`, `OSError`."""
         clock = clock or SystemClock()
         config.data_dir.mkdir(parents=True, exist_ok=True)
         await schema.check(config.database_url)
         lock = lock_data(config) if config.database_url.startswith("sqlite") else -1
+        vault = Vault(load_key(config.key, config.key_file))
         trace = Trace(config.tracing)
         metrics = Metrics()
         store = await open_store(config.database_url, clock, metrics.commit)
@@ -137,7 +134,7 @@ class App:
             clock=clock,
             ids=IdMaker(clock.now_ms, slot, floor),
             slot=slot,
-            vault=Vault(load_key(config.key, config.key_file)),
+            vault=vault,
             store=store,
             http=Outbound(
                 allowed_networks=config.net.allowed_networks,
@@ -427,20 +424,11 @@ class _Listener:
         return int(listening.getsockname()[1])
 
     async def follow_certificate(self, clock: Clock) -> None:
-        """Load the certificate again whenever its file has changed; a bad one is logged and the old one stays."""
+        """Take a renewed certificate for ever; see `tls.follow`."""
         assert self._certificate is not None
-        context = self._config.ssl
-        seen = self._certificate.stat().st_mtime_ns
-        while True:
-            await clock.sleep(CERTIFICATE_S)
-            try:
-                changed = self._certificate.stat().st_mtime_ns
-                if changed != seen and context is not None:
-                    context.load_cert_chain(self._certificate, self._key)
-                    seen = changed
-                    log.info("a renewed certificate is in use")
-            except (OSError, ssl.SSLError) as error:
-                log.error("the renewed certificate cannot be used", extra={"why": str(error)})
+        assert self._key is not None
+        assert self._config.ssl is not None
+        await tls.follow(self._config.ssl, self._certificate, self._key, clock, "web")
 
     async def close(self) -> None:
         """Take no more connections; let requests that are under way end."""

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -99,17 +100,16 @@ async def run(config: Config, say: Callable[[str], None]) -> None:
         finally:
             os.close(lock)
 
-        def announce(app: App) -> None:
-            ready = describe(app, carrier, tokens)
-            if ready_file is not None:
-                write_privately(ready_file, json.dumps(ready, indent=2) + "\n")
-            say(welcome(ready))
+        with ExitStack() as at_end:
 
-        try:
+            def announce(app: App) -> None:
+                ready = describe(app, carrier, tokens)
+                if ready_file is not None:
+                    at_end.callback(ready_file.unlink, missing_ok=True)  # not before it is ours
+                    write_privately(ready_file, json.dumps(ready, indent=2) + "\n")
+                say(welcome(ready))
+
             await serve(config, announce)
-        finally:
-            if ready_file is not None:
-                ready_file.unlink(missing_ok=True)
     finally:
         await carrier.stop()
 

@@ -1,5 +1,6 @@
 """The command line: what it does, how it says so, and how it fails."""
 
+import fcntl
 import http.server
 import json
 import os
@@ -330,6 +331,62 @@ def test_failure_is_a_sentence_and_an_exit_code(small: Shell, argv: list[str], c
         assert said in told["error"] + told["fix"]
 
 
+@pytest.mark.parametrize(
+    ("env", "said", "fix"),
+    [
+        ({"BERID_PORT": "TAKEN"}, "127.0.0.1:TAKEN is taken by another program", "http.port"),
+        ({"BERID_METRICS_ENABLED": "true", "BERID_METRICS_PORT": "TAKEN"}, "TAKEN is taken", "metrics.port"),
+        ({"BERID_HTTP_HOST": "192.0.2.1"}, "192.0.2.1:0 cannot be listened on", "http.host"),
+        ({"BERID_DATA_DIR": "file"}, "file is not a folder", "BERID_DATA_DIR"),
+        ({"BERID_READY_FILE": "none/ready.json"}, "there is no folder FOLDER/none", "BERID_READY_FILE"),
+        ({"BERID_READY_FILE": "folder"}, "folder is a folder", "BERID_READY_FILE"),
+        (
+            {"BERID_HTTP_TLS_PORT": "0", "BERID_HTTP_TLS_CERT": "none.pem", "BERID_HTTP_TLS_KEY": "file"},
+            "none.pem cannot be read: No such file",
+            "http.tls_cert",
+        ),
+        (
+            {"BERID_SMPP_TLS_PORT": "0", "BERID_SMPP_TLS_CERT": "file", "BERID_SMPP_TLS_KEY": "file"},
+            "are not a certificate with its key",
+            "smpp.tls_cert",
+        ),
+        ({"BERID_KEY": "zz"}, "the setting key (BERID_KEY) does not hold a master key", ""),
+        ({"BERID_KEY_FILE": "file"}, "file does not hold a master key", ""),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_what_keeps_a_process_from_starting_is_named_before_a_carrier_is_called(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, command: str, env: dict[str, str], said: str, fix: str
+) -> None:
+    monkeypatch.chdir(shell.folder)
+    Path("file").write_text("nothing of use")
+    Path("folder").mkdir()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = str(other.getsockname()[1])
+        shell.env |= {"BERID_PORT": "0", "BERID_SMPP_PORT": "0", "BERID_DATA_DIR": "data"}
+        shell.env["BERID_DATABASE_URL"] = f"sqlite:///{shell.folder}/berid.db"
+        shell.ask("migrate")
+        shell.env |= {name: value.replace("TAKEN", taken) for name, value in env.items()}
+        code, out, err = shell.run(command)
+    assert (code, out) == (1, "")
+    assert said.replace("TAKEN", taken).replace("FOLDER", str(shell.folder)) in err
+    assert fix in err
+    assert "bound" not in err
+    assert "fault of Berid" not in err
+
+
+def test_start_that_fails_leaves_the_ready_file_of_the_one_that_runs(small: Shell) -> None:
+    small.env |= {"BERID_PORT": "0", "BERID_SMPP_PORT": "0", "BERID_READY_FILE": str(small.folder / "ready.json")}
+    (small.folder / "ready.json").write_text("{}")
+    with (small.folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, _, err = small.run("serve")
+    assert (code, "another process serves" in err) == (1, True)
+    assert (small.folder / "ready.json").read_text() == "{}"
+
+
 def test_database_that_is_not_ready_says_what_to_do(shell: Shell) -> None:
     code, out, err = shell.run("account", "list")
     assert (code, out) == (1, "")
@@ -543,7 +600,7 @@ def test_command_works_as_a_program(tmp_path: Path) -> None:
         other.listen()
         code, out, err = berid("serve", "--http.port", str(other.getsockname()[1]), "--smpp.port", "0")
     assert (code, out, "Traceback" in err) == (1, "", False)
-    assert "berid: a port is taken by another program" in err
+    assert "is taken by another program" in err
 
 
 class Running:
@@ -630,6 +687,7 @@ def test_demo_delivers_and_gives_the_same_tokens_again(shell: Shell, tmp_path: P
         _, err = third.process.communicate(timeout=60)
         assert third.process.returncode == 1
         assert "another process serves" in err
+        assert again.ready_file.exists()
         again.stop(signal.SIGINT)
     finally:
         again.kill()

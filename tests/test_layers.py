@@ -15,7 +15,7 @@ LAYERS = [
     {"portal", "dialects", "channels"},
     {"flow"},
     {"queue"},
-    {"store", "net"},
+    {"store", "net", "tls"},
     {"domain"},
     {"trace"},
     {"config", "wire", "metrics"},

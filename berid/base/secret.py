@@ -70,6 +70,10 @@ class Unreadable(Exception):
     """A sealed value does not open: the key is not the one it was sealed with, or the value was changed."""
 
 
+class BadKey(ValueError):
+    """What stands where the master key should is none. The text says where, and not what."""
+
+
 class Vault:
     """Seals and opens small secrets with AES-256-GCM under one master key.
 
@@ -110,8 +114,9 @@ class Vault:
 def load_key(given: str, path: Path) -> bytes:
     """The master key: `given` in hexadecimal if it is not empty, else the content of `path`.
 
-    A missing file is made with a new key, readable by its owner only. Raises ValueError for a malformed key.
+    A missing file is made with a new key, readable by its owner only. Raises `BadKey`.
     """
+    where = "the setting key (BERID_KEY)" if given else str(path)
     if not given:
         try:
             given = path.read_text().strip()
@@ -123,9 +128,9 @@ def load_key(given: str, path: Path) -> bytes:
     try:
         key = bytes.fromhex(given)
     except ValueError:
-        raise ValueError("the master key must be 64 hexadecimal characters") from None
+        key = b""
     if len(key) != 32:
-        raise ValueError("the master key must be 64 hexadecimal characters")
+        raise BadKey(f"{where} does not hold a master key; it must be 64 hexadecimal digits")
     return key
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from berid import __version__
 from berid.base.log import redact_text
-from berid.base.secret import Unreadable
+from berid.base.secret import BadKey, Unreadable
 from berid.channels import BrokenChannel
 from berid.cli import business, carriers, desk, messages, people, process, requests
 from berid.cli.here import Failed, Here
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None, env: Mapping[str, str] | None = None
         return _fail(is_json, NOT_DONE, error.sentence, error.fix)
     except Refused as error:
         return _fail(is_json, NOT_DONE, "; ".join(each.detail for each in error.refusals))
-    except (SchemaOutdated, BackupError, StoreAway, Unreadable, BrokenChannel) as error:
+    except (SchemaOutdated, BackupError, StoreAway, BadKey, Unreadable, BrokenChannel) as error:
         return _fail(is_json, NOT_DONE, str(error))
     except DBAPIError as error:
         return _fail(is_json, NOT_DONE, f"the database did not do it: {error.orig}", "berid check looks what is wrong")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import sys
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from berid import config as settings
 from berid.base import log
 from berid.cli.here import At, Failed, Here, facts_of, moment
 from berid.config import Config
-from berid.flow.doctor import Level, examine
+from berid.flow.doctor import Level, examine, obstacle
 from berid.store import backup as backups
 from berid.store import schema
 
@@ -30,20 +30,19 @@ async def serve_platform(*, at: At) -> None:
     _log(at.config)
     ready_file = at.config.ready_file
 
-    def announce(app: App) -> None:
-        if ready_file is not None:
-            write_privately(ready_file, json.dumps(listening(app), indent=2) + "\n")
+    with ExitStack() as at_end:
 
-    try:
-        await _serving(serve(at.config, announce))
-    finally:
-        if ready_file is not None:
-            ready_file.unlink(missing_ok=True)
+        def announce(app: App) -> None:
+            if ready_file is not None:
+                at_end.callback(ready_file.unlink, missing_ok=True)  # not before it is ours
+                write_privately(ready_file, json.dumps(listening(app), indent=2) + "\n")
+
+        await _serving(at.config, serve(at.config, announce))
 
 
 async def serve_demo(*, at: At) -> None:
     """Run everything on this machine, with simulated carriers, test money and tokens that are printed."""
-    from berid.demo import run
+    from berid.demo import run, settle
 
     _log(at.config)
 
@@ -51,7 +50,7 @@ async def serve_demo(*, at: At) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    await _serving(run(at.config, say))
+    await _serving(settle(at.config), run(at.config, say))
 
 
 async def migrate(*, at: At) -> None:
@@ -105,23 +104,22 @@ def listening(app: App) -> dict[str, object]:
     return {"http_port": app.ports.http, "https_port": app.ports.https, "smpp_port": app.ports.smpp}
 
 
-async def _serving(work: Coroutine[Any, Any, None]) -> None:
+async def _serving(config: Config, work: Coroutine[Any, Any, None]) -> None:
     """Run a server; what keeps it from starting is a sentence."""
     # Imported here, with the parts of a server: the other commands start in half the time without them.
     from berid.app import AlreadyRunning
     from berid.demo import InEarnest
     from berid.dialects import BrokenDialect
+    from berid.trace import TracingMissing
 
+    found = obstacle(config)
+    if found is not None:
+        work.close()
+        raise Failed(found.sentence, found.hint)
     try:
         await work
-    except (AlreadyRunning, BrokenDialect, InEarnest) as error:
+    except (AlreadyRunning, BrokenDialect, InEarnest, TracingMissing) as error:
         raise Failed(str(error)) from None
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise Failed(
-            "a port is taken by another program", "berid check says which; --http.port 8081 is another"
-        ) from None
 
 
 def _log(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Whether the world is as the platform needs it: database, key, clock, disk, ports, carriers' names.
+"""Whether the world is as the platform needs it: database, key, clock, disk, certificates, ports, carriers' names.
 
 Each `Finding` has a stable id, a sentence about what was seen, and a hint when something should be done. Nothing is changed by
 looking, except that a port is listened on for a moment.
@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import socket
+import ssl
 import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from berid import tls
 from berid.base.clock import Clock
 from berid.base.ids import EPOCH_MS
 from berid.base.secret import Unreadable, Vault, load_key
@@ -65,21 +67,70 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
     found = [_data_folder(config), _key_file(config), _clock(clock)]
     found += [finding async for finding in _database(config, clock)]
     found.append(_disk(config))
+    found += _ready_file(config)
+    found += _certificates(config)
     found += _ports(config)
     return found
 
 
+def obstacle(config: Config) -> Finding | None:
+    """The first thing around the process that would end a start half-way, when carriers have been bound to already; None if all
+    is clear."""
+    found = [*_ready_file(config), *_certificates(config), *_ports(config)]
+    if (
+        config.database_url.startswith("sqlite") or not config.data_dir.is_dir()
+    ):  # with PostgreSQL nothing need be written there
+        found.insert(0, _data_folder(config))
+    return next((each for each in found if each.level is Level.ERROR), None)
+
+
 def _data_folder(config: Config) -> Finding:
     folder = config.data_dir
-    if not folder.exists():
-        return _warning(
-            "data_dir", f"{folder} is not there yet", "it is made at the first start, if its parent may be written"
-        )
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        return _error(
-            "data_dir", f"{folder} cannot be written", "give it to the user that Berid runs as, or set data_dir"
-        )
+    if folder.exists() and not folder.is_dir():
+        return _error("data_dir", f"{folder} is not a folder", "set data_dir (BERID_DATA_DIR) to a folder")
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        sentence = f"{folder} cannot be written" if there == folder else f"{folder} cannot be made in {there}"
+        return _error("data_dir", sentence, f"let Berid's user write {there}, or set data_dir (BERID_DATA_DIR)")
+    if there != folder:
+        return _warning("data_dir", f"{folder} is not there yet", "it is made at the first start")
     return _ok("data_dir", f"{folder} can be written")
+
+
+def _ready_file(config: Config) -> list[Finding]:
+    file = config.ready_file
+    if file is None:
+        return []
+    if file.is_dir():
+        return [_error("ready_file", f"{file} is a folder", "set ready_file (BERID_READY_FILE) to a file")]
+    if not file.parent.is_dir():
+        return [
+            _error("ready_file", f"there is no folder {file.parent}", "make it, or set ready_file (BERID_READY_FILE)")
+        ]
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        sentence = f"{file} cannot be written"
+        return [_error("ready_file", sentence, f"let Berid's user write {file.parent}, or set ready_file")]
+    return [_ok("ready_file", f"{file} can be written")]
+
+
+def _certificates(config: Config) -> list[Finding]:
+    """Whether the certificates of the listeners with TLS can be used. How long they hold is for whoever renews them."""
+    found = []
+    for role, section, listener in (("web", "http", config.http), ("smpp", "smpp", config.smpp)):
+        if role not in config.roles or listener.tls_port is None or not listener.tls_cert or not listener.tls_key:
+            continue
+        name = f"{section}.tls_cert"
+        try:
+            tls.load(listener.tls_cert, listener.tls_key)
+        except ssl.SSLError as error:
+            sentence = f"{listener.tls_cert} and {listener.tls_key} are not a certificate with its key ({error.reason})"
+            found.append(_error(name, sentence, f"both must be PEM and belong together: {name}, {section}.tls_key"))
+        except OSError as error:
+            sentence = f"{error.filename} cannot be read: {error.strerror}"
+            found.append(_error(name, sentence, f"let Berid's user read it, or set {name} and {section}.tls_key"))
+        else:
+            found.append(_ok(name, f"{listener.tls_cert} can be used"))
+    return found
 
 
 def _key_file(config: Config) -> Finding:
@@ -232,7 +283,7 @@ def _ports(config: Config) -> list[Finding]:
     if config.metrics.enabled:
         wanted.append(("metrics.port", config.metrics.host, config.metrics.port))
     is_serving = _is_serving(config)
-    return [_port(name, host, port, is_serving) for name, host, port in wanted if port]
+    return [_port(name, host, port, is_serving) for name, host, port in wanted if port is not None]
 
 
 def _port(name: str, host: str, port: int, is_serving: bool) -> Finding:
@@ -248,9 +299,11 @@ def _port(name: str, host: str, port: int, is_serving: bool) -> Finding:
             if error.errno == errno.EADDRINUSE:
                 return _error(name, f"{host}:{port} is taken by another program", f"stop that, or set {name}")
             why = error.strerror or str(error)
-            hint = "ports below 1024 need a right of their own" if error.errno == errno.EACCES else f"look at {name}"
+            hint = f"set {name.partition('.')[0]}.host to an address of this machine"
+            if error.errno == errno.EACCES:
+                hint = f"ports below 1024 need a right of their own (CAP_NET_BIND_SERVICE), or set {name}"
             return _error(name, f"{host}:{port} cannot be listened on: {why}", hint)
-    return _ok(name, f"{host}:{port} is free")
+    return _ok(name, f"{host}:{port} is free" if port else f"{host} has free ports")
 
 
 def _is_serving(config: Config) -> bool:

@@ -17,6 +17,7 @@ from berid.flow.doctor import Finding, Level, examine
 from berid.flow.manage import create_connector, open_office
 from berid.store import schema
 from tests.support.builders import FakeClock
+from tests.support.certificate import make_certificate
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -188,6 +189,34 @@ async def test_ports_of_other_roles_do_not_matter(installed: Config) -> None:
 async def test_address_that_is_not_ours_is_an_error(installed: Config) -> None:
     config = Config(data_dir=installed.data_dir, http=Http(host="192.0.2.1", port=8080), smpp=installed.smpp)
     assert wrong(await found(config)) == {"http.port": Level.ERROR}
+
+
+async def test_certificate_must_be_there_and_fit_its_key(installed: Config, tmp_path: Path) -> None:
+    cert_file, key_file = make_certificate(tmp_path)
+    http = Http(port=0, tls_port=0, tls_cert=cert_file, tls_key=key_file)
+    config = Config(data_dir=installed.data_dir, http=http, smpp=installed.smpp)
+    assert wrong(await found(config)) == {}
+    old = key_file.read_bytes()
+    make_certificate(tmp_path)
+    key_file.write_bytes(old)
+    assert wrong(await found(config)) == {"http.tls_cert": Level.ERROR}
+    key_file.unlink()
+    findings = await found(config)
+    assert wrong(findings) == {"http.tls_cert": Level.ERROR}
+    assert "key.pem cannot be read" in findings["http.tls_cert"].sentence
+
+
+async def test_with_postgresql_the_data_folder_need_not_be_written(
+    installed: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    stopped = doctor.obstacle(installed)
+    assert stopped is not None
+    assert "cannot be written" in stopped.sentence
+    shared = Config(
+        data_dir=installed.data_dir, database_url="postgresql://x/y", http=installed.http, smpp=installed.smpp
+    )
+    assert doctor.obstacle(shared) is None
 
 
 async def test_folder_that_is_none_is_an_error(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
+from berid import tls
 from berid.base.secret import check_password
-from berid.config import Smpp
 from berid.dialects.smpp.bind import BIND_TIMEOUT_S, Bind
 from berid.dialects.smpp.outlet import Outlet
 from berid.dialects.smpp.told import render
@@ -60,9 +60,6 @@ GIVE_UP_PAGE = 500
 _FAILURES = frozenset((CommandStatus.ESME_RINVSYSID, CommandStatus.ESME_RINVPASWD, CommandStatus.ESME_RBINDFAIL))
 """The answers to a bind that count as failures; others are not the customer's fault, or come behind the password."""
 
-CERTIFICATE_S = 10.0
-"""How often the certificate file's age is looked at."""
-
 
 class Server:
     """The binds of one process; `rt.binds` for step *notify*. `open` it, `shut` it."""
@@ -86,10 +83,9 @@ class Server:
         plain = await self._listen(settings.host, settings.port, None)
         secure: int | None = None
         if settings.tls_port is not None and settings.tls_cert is not None and settings.tls_key is not None:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(settings.tls_cert, settings.tls_key)
+            context = tls.load(settings.tls_cert, settings.tls_key)
             secure = await self._listen(settings.host, settings.tls_port, context)
-            self._spawn(self._follow_certificate(settings, context))
+            self._spawn(tls.follow(context, settings.tls_cert, settings.tls_key, self.rt.clock, "smpp"))
         self._spawn(self._tick())
         self._spawn(self._give_up())
         return plain, secure
@@ -310,21 +306,6 @@ class Server:
                 await give_up(rt)
             except StoreAway:
                 log.warning("the store is away; old receipts stay where they are")
-
-    async def _follow_certificate(self, settings: Smpp, context: ssl.SSLContext) -> None:
-        """Load the certificate again whenever its file has changed; a bad one is logged and the old one stays."""
-        assert settings.tls_cert is not None
-        seen = settings.tls_cert.stat().st_mtime_ns
-        while True:
-            await self.rt.clock.sleep(CERTIFICATE_S)
-            try:
-                changed = settings.tls_cert.stat().st_mtime_ns
-                if changed != seen:
-                    context.load_cert_chain(settings.tls_cert, settings.tls_key)
-                    seen = changed
-                    log.info("a renewed certificate is in use for SMPP")
-            except (OSError, ssl.SSLError) as error:
-                log.error("the renewed certificate cannot be used for SMPP", extra={"why": str(error)})
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -7,15 +7,10 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from sqlalchemy import select
 
 from berid.base.secret import hash_password
@@ -39,6 +34,7 @@ from tests.dialects.smpp.world import (
     with_logins,
 )
 from tests.support.builders import ACCOUNT_ID, APPLICATION_ID, FakeClock
+from tests.support.certificate import make_certificate
 
 S = CommandStatus
 Serve = Callable[..., Awaitable[Customer]]
@@ -402,28 +398,6 @@ async def test_first_bind_makes_the_endpoint_of_the_application(store_url: str, 
     assert endpoint.wants(APPLICATION_ID, "message.received")
     assert list(customer.rt.directory.endpoints[ACCOUNT_ID]) == [endpoint]
     assert endpoint.lane == "hsmpp:2"
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
-    cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return cert_file, key_file
 
 
 async def test_tls_port_speaks_tls_and_takes_a_renewed_certificate(serve: Serve, tmp_path: Path) -> None:
