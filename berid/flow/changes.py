@@ -42,6 +42,8 @@ class Changes:
     tells: list[tuple[str, Tell]] = field(default_factory=list)
     """Leased callbacks by lane: to be pushed after the commit, or withdrawn."""
     parked: list[tuple[Any, ...]] = field(default_factory=list)
+    unparked: list[int] = field(default_factory=list)
+    """The connector of each report that is parked no longer."""
     erased: list[int] = field(default_factory=list)
     counts: list[tuple[Any, ...]] = field(default_factory=list)
     """Metrics to raise once it is on disk: (method, arguments…). A batch may be tried twice; it is counted once."""
@@ -152,6 +154,11 @@ class Changes:
             data["options"] = msgspec.Raw(row.options.encode())
         return _encode(data).decode()
 
+    def unpark(self, connector_id: int) -> None:
+        """Count one parked report less."""
+        self.rt.parked[connector_id] -= 1
+        self.unparked.append(connector_id)
+
     async def write(self, tx: HotTx) -> None:
         """Write everything collected."""
         rt = self.rt
@@ -198,6 +205,14 @@ class Changes:
             self.rt.lanes[lane].push([tell], held=1)
 
     def withdraw(self) -> None:
-        """After a rollback: give the places back."""
+        """After a rollback: give the places back, and forget what was noted in memory."""
+        rt = self.rt
         for lane, _ in self.tells:
-            self.rt.lanes[lane].withdraw(1)
+            rt.lanes[lane].withdraw(1)
+        for row in self.parked:
+            rt.parked[row[1]] -= 1
+        for connector_id in self.unparked:
+            rt.parked[connector_id] += 1
+        for connector_id, keys in self.forgotten.items():
+            for key in keys:
+                rt.recent_keys.pop((connector_id, key), None)

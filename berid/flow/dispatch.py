@@ -24,7 +24,7 @@ from berid.flow.accept import LEASE_MS, best_connector
 from berid.flow.changes import Changes
 from berid.flow.consent import STOP, Stop, stopped_by_rules
 from berid.flow.ports import Connector, Outcome, Runtime
-from berid.flow.settle import apply_report, read_report
+from berid.flow.settle import apply_report, read_report, remember_sent
 from berid.queue.lanes import Lane
 from berid.store.hot import HotTx, StoreAway, Tracked, Verb
 
@@ -61,31 +61,39 @@ class _Done(msgspec.Struct):
     connector_id: int
     outcome: Outcome
     at_ms: int
+    row: Tracked | None = None
+    """The delivery as `start` left it; None if it is to be read again."""
     changes: Changes | None = None
 
 
-async def _start(tx: HotTx, intents: list[_Intent]) -> list[set[int] | Exception]:
+async def _start(tx: HotTx, intents: list[_Intent]) -> list[dict[int, Tracked] | Exception]:
+    """The deliveries that may leave now, by id."""
     by_connector: dict[int, list[_Intent]] = {}
     for intent in intents:
         by_connector.setdefault(intent.connector_id, []).append(intent)
-    started: set[int] = set()
+    started: dict[int, Tracked] = {}
     for connector_id, group in by_connector.items():
         ids = [outgoing.delivery_id for intent in group for outgoing in intent.parcel]
-        started |= await tx.start_sending(ids, connector_id, max(intent.now_ms for intent in group))
+        for row in await tx.start_sending(ids, connector_id, max(intent.now_ms for intent in group)):
+            row.left_as = row.state
+            started[row.id] = row
     return [started for _ in intents]
 
 
-START: Verb[_Intent, set[int]] = Verb("start", 20, _start)
+START: Verb[_Intent, dict[int, Tracked]] = Verb("start", 20, _start)
 """The intent: committed just before bytes may leave."""
 
 
 async def _record(tx: HotTx, dones: list[_Done]) -> list[Exception | None]:
     """Write what became of submits. A delivery that is no longer *sending* is left alone: someone else has settled
-    it."""
+    it. What `start` has left need not be read again; should it have changed since, `HotTx.change` finds out."""
     rt = dones[0].rt
     changes = Changes(rt, rt.clock.now_ms())
     dones[0].changes = changes
-    rows = {row.id: row for row in await tx.tracked([done.outgoing.delivery_id for done in dones])}
+    rows = {done.row.id: done.row for done in dones if done.row is not None}
+    unread = [done.outgoing.delivery_id for done in dones if done.row is None]
+    if unread:
+        rows.update({row.id: row for row in await tx.tracked(unread)})
     keys: dict[int, dict[str, tuple[Tracked, int]]] = {}
     for done in dones:
         row = rows.get(done.outgoing.delivery_id)
@@ -201,7 +209,7 @@ def _queue_again(changes: Changes, row: Tracked, connector_id: int, due_ms: int)
 async def _take_parked(tx: HotTx, changes: Changes, connector_id: int, waiting: dict[str, tuple[Tracked, int]]) -> None:
     """Receipts that beat the response: apply those that were waiting for these ids, in the order they came."""
     for key, text in await tx.take_parked(connector_id, list(waiting)):
-        changes.rt.parked[connector_id] -= 1
+        changes.unpark(connector_id)
         row, part = waiting[key]
         row.key, row.part = key, part
         apply_report(changes, row, read_report(text))
@@ -211,7 +219,7 @@ async def _take_parked_of(tx: HotTx, changes: Changes, row: Tracked) -> None:
     """The receipt beat a response that never came: what is parked about this recipient since the message was accepted
     is taken to be of the delivery that has just become uncertain."""
     for key, text in await tx.take_parked_of(row.connector_id, row.recipient, row.created_ms):
-        changes.rt.parked[row.connector_id] -= 1
+        changes.unpark(row.connector_id)
         row.key, row.parts_left = key, 1
         apply_report(changes, row, read_report(text))
     if row.state != State.UNCERTAIN:
@@ -220,14 +228,18 @@ async def _take_parked_of(tx: HotTx, changes: Changes, row: Tracked) -> None:
 
 
 def _after(dones: list[_Done]) -> None:
-    if dones[0].changes is not None:
-        dones[0].changes.push()
+    changes = dones[0].changes
+    if changes is not None:
+        changes.push()
+        remember_sent(changes)
 
 
 def _undo(dones: list[_Done]) -> None:
     if dones[0].changes is not None:
         dones[0].changes.withdraw()
         dones[0].changes = None
+    for done in dones:
+        done.row = None
 
 
 RECORD: Verb[_Done, None] = Verb("record", 30, _record, after=_after, undo=_undo)
@@ -303,6 +315,8 @@ class Dispatcher:
         rate = float(settings.settings.get("rate", 0) or 0)  # type: ignore[arg-type]
         capacity = min(LANE_CAPACITY, max(50, int(rate * LANE_SECONDS))) if rate else LANE_CAPACITY
         self.lane: Lane[Outgoing] = Lane(settings.lane, capacity)
+        self._started: dict[int, Tracked] = {}
+        """What is handed over, as `start` left it: no more than the connector has room for."""
         self._outcomes: list[_Done] = []
         self._flushes: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
@@ -441,6 +455,8 @@ class Dispatcher:
         if staying:
             connector.give_back(sum(outgoing.parts for outgoing in staying))
             await self._settle_stayed(staying)
+        for outgoing in going:
+            self._started[outgoing.delivery_id] = started[outgoing.delivery_id]
         if going:
             connector.send(going, self._report)
 
@@ -458,7 +474,8 @@ class Dispatcher:
         rt = self._rt
         if not self._outcomes:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._outcomes.append(_Done(rt, outgoing, self._id, outcome, rt.clock.now_ms()))
+        row = self._started.pop(outgoing.delivery_id, None)
+        self._outcomes.append(_Done(rt, outgoing, self._id, outcome, rt.clock.now_ms(), row))
         rt.metrics.outcome(self._id, "sent" if isinstance(outcome, Sent) else type(outcome).__name__.lower())
 
     def _flush(self) -> None:

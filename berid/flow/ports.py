@@ -27,6 +27,7 @@ from berid.metrics import Metrics
 from berid.net import Outbound
 from berid.queue.lanes import Lane
 from berid.store import Store
+from berid.store.hot import Tracked
 from berid.trace import Trace
 
 Outcome = Sent | SendFailure
@@ -180,6 +181,9 @@ class Runtime:
     """How many reports of each connector are parked, waiting for a response that names their id."""
     recent_keys: dict[tuple[int, str], None] = field(default_factory=dict)
     """(connector, key) of receipts settled a short while ago, oldest first."""
+    sent: dict[tuple[int, str], Tracked] = field(default_factory=dict)
+    """Deliveries that this process has sent a short while ago, as it left them, by (connector, key) of the receipt that will
+    come; oldest first."""
     background: set[asyncio.Task[None]] = field(default_factory=set)
     """Work that nobody waits for and that the sweeper would take up again."""
     binds: Binds | None = None

@@ -87,7 +87,10 @@ class RowRefused(Exception):
 
 
 class Tracked(msgspec.Struct, gc=False):
-    """A delivery with what the path needs to know of its message, read inside the transaction that will change it."""
+    """A delivery with what the path needs to know of its message, read inside the transaction that will change it.
+
+    Or written by an earlier one of this process, and remembered: `left_as` is then the state in which it was left.
+    """
 
     id: int
     message_id: int
@@ -123,15 +126,21 @@ class Tracked(msgspec.Struct, gc=False):
     created_ms: int
     key: str = ""
     part: int = 0
+    left_as: str = ""
 
 
-TRACKED_COLUMNS = (
-    "d.id, d.message_id, d.account_id, d.recipient, d.state, d.reason, d.units, d.price_micros, d.wallet_id, d.charge_on, "
-    "d.money, d.route_id, d.connector_id, d.attempt, d.parts_left, d.carrier_ids, d.sent_ms, d.final_ms, d.expires_ms, "
-    "m.application_id, m.mode, m.channel, m.dialect, m.sender, m.category, m.priority, m.parts, m.reference, m.options, "
-    "m.body_kind, m.total, m.created_ms"
+DELIVERY_COLUMNS = (
+    "id, message_id, account_id, recipient, state, reason, units, price_micros, wallet_id, charge_on, money, route_id, "
+    "connector_id, attempt, parts_left, carrier_ids, sent_ms, final_ms, expires_ms"
 )
-"""The select list, over `delivery d` and `message m`, that fills a `Tracked`."""
+MESSAGE_COLUMNS = (
+    "application_id, mode, channel, dialect, sender, category, priority, parts, reference, options, body_kind, total, "
+    "created_ms"
+)
+TRACKED_COLUMNS = ", ".join(
+    [f"d.{name}" for name in DELIVERY_COLUMNS.split(", ")] + [f"m.{name}" for name in MESSAGE_COLUMNS.split(", ")]
+)
+"""The select list, over `delivery d` and `message m`, that fills a `Tracked`: the delivery's columns, then the message's."""
 
 
 class LeasedJob(msgspec.Struct, gc=False):
@@ -173,10 +182,10 @@ class HotTx(Protocol):
     async def add_spent(self, spent: Spent) -> None:
         """Change what the messages of a day have cost; negative amounts are given back."""
 
-    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> set[int]:
+    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> list[Tracked]:
         """Write the intent: deliveries that may leave (`MAY_LEAVE`) and are not past their validity become *sending* on
-        this connector, one attempt more. Returns those that did; the others were cancelled, held or handled
-        elsewhere meanwhile."""
+        this connector, one attempt more. Returns those that did, as they are now; the others were cancelled, held or
+        handled elsewhere meanwhile."""
 
     async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
         """The deliveries with these ids, locked."""
@@ -188,7 +197,10 @@ class HotTx(Protocol):
         """Deliveries to these recipients that are uncertain on this connector, locked."""
 
     async def change(self, rows: Sequence[Tracked]) -> None:
-        """Write back state, reason, money, connector, attempt, parts left, carrier ids, times and validity."""
+        """Write back state, reason, money, connector, parts left, carrier ids, times and validity.
+
+        Raises `StoreConflict` when one of them is no longer as it was left (`Tracked.left_as`), or has been tried again since.
+        """
 
     async def forget_keys(self, connector_id: int, keys: Sequence[str]) -> None:
         """Delete carrier references whose receipts are settled for good."""

@@ -18,8 +18,10 @@ import asyncpg
 
 from berid.domain.spending import Spent
 from berid.store.hot import (
+    DELIVERY_COLUMNS,
     HOT_COLUMNS,
     MAY_LEAVE,
+    MESSAGE_COLUMNS,
     TRACKED_COLUMNS,
     LeasedJob,
     RowRefused,
@@ -312,19 +314,28 @@ class PostgresTx:
         for key, micros in spent.items():
             self._spent[key] = self._spent.get(key, 0) + micros
 
-    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> set[int]:
+    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> list[Tracked]:
         """See `HotTx.start_sending`."""
-        await self.flush("delivery")
+        await self.flush("message", "delivery")
         rows = await self._fetch(
             "UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = $1 WHERE id = ANY($2::bigint[]) "
-            f"AND {MAY_LEAVE} AND expires_ms > $3 RETURNING id, attempt",
+            f"AND {MAY_LEAVE} AND expires_ms > $3 RETURNING {DELIVERY_COLUMNS}",
             connector_id,
             ids,
             now_ms,
         )
-        if rows:
-            self.proof = ("SELECT EXISTS (SELECT FROM delivery WHERE id = $1 AND attempt >= $2)", *rows[0])
-        return {row[0] for row in rows}
+        if not rows:
+            return []
+        row = rows[0]
+        self.proof = ("SELECT EXISTS (SELECT FROM delivery WHERE id = $1 AND attempt >= $2)", row["id"], row["attempt"])
+        messages = {
+            row[0]: row[1:]
+            for row in await self._fetch(
+                f"SELECT id, {MESSAGE_COLUMNS} FROM message WHERE id = ANY($1::bigint[])",
+                list({row["message_id"] for row in rows}),
+            )
+        }
+        return [Tracked(*row, *messages[row["message_id"]]) for row in rows]
 
     async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
         """See `HotTx.tracked`."""
@@ -366,13 +377,14 @@ class PostgresTx:
             return
         last = {row.id: row for row in rows}
         ordered = [last[identifier] for identifier in sorted(last)]
-        await self._fetch(
+        changed = await self._fetch(
             "UPDATE delivery d SET state = c.state, reason = c.reason, money = c.money, connector_id = c.connector_id, "
-            "attempt = c.attempt, parts_left = c.parts_left, carrier_ids = c.carrier_ids, sent_ms = c.sent_ms, "
-            "final_ms = c.final_ms, expires_ms = c.expires_ms "
+            "parts_left = c.parts_left, carrier_ids = c.carrier_ids, sent_ms = c.sent_ms, final_ms = c.final_ms, "
+            "expires_ms = c.expires_ms "
             "FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::int[], $7::int[], $8::text[], "
-            "$9::bigint[], $10::bigint[], $11::bigint[]) AS c(id, state, reason, money, connector_id, attempt, parts_left, "
-            "carrier_ids, sent_ms, final_ms, expires_ms) WHERE d.id = c.id",
+            "$9::bigint[], $10::bigint[], $11::bigint[], $12::text[]) AS c(id, state, reason, money, connector_id, attempt, "
+            "parts_left, carrier_ids, sent_ms, final_ms, expires_ms, left_as) "
+            "WHERE d.id = c.id AND d.attempt = c.attempt AND c.left_as IN ('', d.state) RETURNING d.id",
             [row.id for row in ordered],
             [row.state for row in ordered],
             [row.reason for row in ordered],
@@ -384,7 +396,10 @@ class PostgresTx:
             [row.sent_ms for row in ordered],
             [row.final_ms for row in ordered],
             [row.expires_ms for row in ordered],
+            [row.left_as for row in ordered],
         )
+        if len(changed) < len(ordered):
+            raise StoreConflict("a delivery is no longer as it was left")
 
     async def forget_keys(self, connector_id: int, keys: Sequence[str]) -> None:
         """See `HotTx.forget_keys`."""

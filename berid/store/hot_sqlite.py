@@ -24,7 +24,18 @@ from typing import Any
 import msgspec
 
 from berid.domain.spending import Spent
-from berid.store.hot import HOT_COLUMNS, MAY_LEAVE, TRACKED_COLUMNS, LeasedJob, RowRefused, StoreAway, Tracked
+from berid.store.hot import (
+    DELIVERY_COLUMNS,
+    HOT_COLUMNS,
+    MAY_LEAVE,
+    MESSAGE_COLUMNS,
+    TRACKED_COLUMNS,
+    LeasedJob,
+    RowRefused,
+    StoreAway,
+    StoreConflict,
+    Tracked,
+)
 
 CACHE_KIB = 65_536
 """Page cache of the writing connection: the right edges of all hot tables and indexes stay in it."""
@@ -279,14 +290,22 @@ class SqliteTx:
         )
 
     @_away
-    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> set[int]:
+    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> list[Tracked]:
         """See `HotTx.start_sending`."""
         rows = self._connection.execute(
             "UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = ? "
-            f"WHERE id IN (SELECT value FROM json_each(?)) AND {MAY_LEAVE} AND expires_ms > ? RETURNING id",
+            f"WHERE id IN (SELECT value FROM json_each(?)) AND {MAY_LEAVE} AND expires_ms > ? RETURNING {DELIVERY_COLUMNS}",
             (connector_id, _list(ids), now_ms),
+        ).fetchall()
+        messages = self._messages(MESSAGE_COLUMNS, {row[1] for row in rows})
+        return [Tracked(*row, *messages[row[1]]) for row in rows]
+
+    def _messages(self, columns: str, ids: Iterable[int]) -> dict[int, tuple[Any, ...]]:
+        """Columns of messages, by id. Many deliveries share a message: its facts are read once."""
+        rows = self._connection.execute(
+            f"SELECT id, {columns} FROM message WHERE id IN (SELECT value FROM json_each(?))", (_list(ids),)
         )
-        return {row[0] for row in rows}
+        return {row[0]: row[1:] for row in rows}
 
     @_away
     async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
@@ -322,26 +341,29 @@ class SqliteTx:
     @_away
     async def change(self, rows: Sequence[Tracked]) -> None:
         """See `HotTx.change`."""
-        self._connection.executemany(
-            "UPDATE delivery SET state = ?, reason = ?, money = ?, connector_id = ?, attempt = ?, parts_left = ?, "
-            "carrier_ids = ?, sent_ms = ?, final_ms = ?, expires_ms = ? WHERE id = ?",
+        changed = self._connection.executemany(
+            "UPDATE delivery SET state = ?, reason = ?, money = ?, connector_id = ?, parts_left = ?, carrier_ids = ?, "
+            "sent_ms = ?, final_ms = ?, expires_ms = ? WHERE id = ? AND attempt = ? AND ? IN ('', state)",
             [
                 (
                     row.state,
                     row.reason,
                     row.money,
                     row.connector_id,
-                    row.attempt,
                     row.parts_left,
                     row.carrier_ids,
                     row.sent_ms,
                     row.final_ms,
                     row.expires_ms,
                     row.id,
+                    row.attempt,
+                    row.left_as,
                 )
                 for row in rows
             ],
-        )
+        ).rowcount
+        if changed < len(rows):
+            raise StoreConflict("a delivery is no longer as it was left")
 
     @_away
     async def forget_keys(self, connector_id: int, keys: Sequence[str]) -> None:

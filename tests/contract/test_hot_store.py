@@ -110,7 +110,7 @@ async def test_no_rows_are_no_work(driver: HotDriver, store_url: str) -> None:
         await tx.add_spent({})
         assert await tx.spent([], 0) == {}
         assert await tx.idempotent([]) == {}
-        assert await tx.start_sending([], 1, NOW_MS) == set()
+        assert await tx.start_sending([], 1, NOW_MS) == []
         assert await tx.tracked([]) == []
         assert await tx.tracked_by_key(1, []) == []
         assert await tx.uncertain(1, []) == []
@@ -188,19 +188,20 @@ async def test_money_moves_by_the_sum_of_all_changes(driver: HotDriver, store_ur
 
 async def test_only_what_waits_and_is_still_valid_starts_sending(driver: HotDriver, store_url: str) -> None:
     cases = {
-        "queued": row("delivery", state="queued", attempt=2, connector_id=8),
-        "scheduled": row("delivery", state="scheduled"),
-        "cancelled": row("delivery", state="cancelled"),
-        "held": row("delivery", state="held", reason="late_schedule"),
-        "quiet": row("delivery", state="held", reason="quiet_hours"),
-        "sending": row("delivery", state="sending", attempt=1, connector_id=8),
-        "expired": row("delivery", state="queued", expires_ms=NOW_MS),
+        "queued": row("delivery", message_id=9, state="queued", attempt=2, connector_id=8),
+        "scheduled": row("delivery", message_id=9, state="scheduled"),
+        "cancelled": row("delivery", message_id=9, state="cancelled"),
+        "held": row("delivery", message_id=9, state="held", reason="late_schedule"),
+        "quiet": row("delivery", message_id=9, state="held", reason="quiet_hours"),
+        "sending": row("delivery", message_id=9, state="sending", attempt=1, connector_id=8),
+        "expired": row("delivery", message_id=9, state="queued", expires_ms=NOW_MS),
     }
-    await put(driver, "delivery", *cases.values())
+    await put_message(driver, 9, list(cases.values()))
     ids = {name: delivery[0] for name, delivery in cases.items()}
     async with committed(driver) as tx:
         started = await tx.start_sending([*ids.values(), 999_999], 5, NOW_MS)
-    assert started == {ids["queued"], ids["scheduled"], ids["quiet"]}
+    assert {one.id for one in started} == {ids["queued"], ids["scheduled"], ids["quiet"]}
+    assert {(one.state, one.connector_id) for one in started} == {("sending", 5)}
     rows = {
         found[0]: found[1:] for found in await ask(store_url, "SELECT id, state, attempt, connector_id FROM delivery")
     }
@@ -276,7 +277,8 @@ async def test_rows_of_an_earlier_verb_are_seen_by_a_later_one(driver: HotDriver
         assert await tx.take_parked(1, ["k"]) == [("k", "r")]
         assert [one[4] for one in await tx.callbacks([32])] == ["p"]
         assert list(await tx.idempotent([(1, "i")])) == [(1, "i")]
-        assert await tx.start_sending([31], 1, NOW_MS) == {31}
+        (started,) = await tx.start_sending([31], 1, NOW_MS)
+        assert (started.id, started.message_id, started.state, started.attempt) == (31, 30, "sending", 1)
         assert [one[14] for one in await tx.outgoing([31])] == ["sending"]
         assert [one.state for one in await tx.tracked([31])] == ["sending"]
         assert [job.id for job in await tx.lease("c1", 1, 5, NOW_MS, NOW_MS + 1, 0, -1)] == [31]
@@ -300,20 +302,38 @@ async def test_changes_are_written_back(driver: HotDriver, store_url: str) -> No
     async with committed(driver) as tx:
         first, second = sorted(await tx.tracked([51, 52]), key=lambda one: one.id)
         first.state, first.reason, first.money, first.connector_id = "sent", "why", "charged", 4
-        first.attempt, first.parts_left, first.carrier_ids = 3, 2, "x,y"
+        first.parts_left, first.carrier_ids = 2, "x,y"
         first.sent_ms, first.final_ms, first.expires_ms = 7, 8, 9
         second.state = "expired"
         await tx.change([second, first])
     found = await ask(
         store_url,
-        "SELECT id, state, reason, money, connector_id, attempt, parts_left, carrier_ids, sent_ms, final_ms, expires_ms "
+        "SELECT id, state, reason, money, connector_id, parts_left, carrier_ids, sent_ms, final_ms, expires_ms "
         "FROM delivery ORDER BY id",
     )
     assert found == [
-        (51, "sent", "why", "charged", 4, 3, 2, "x,y", 7, 8, 9),
-        (52, "expired", "", "held", 0, 0, 0, "", 0, 0, FAR_MS),
-        (53, "queued", "", "held", 0, 0, 0, "", 0, 0, FAR_MS),
+        (51, "sent", "why", "charged", 4, 2, "x,y", 7, 8, 9),
+        (52, "expired", "", "held", 0, 0, "", 0, 0, FAR_MS),
+        (53, "queued", "", "held", 0, 0, "", 0, 0, FAR_MS),
     ]
+
+
+@pytest.mark.parametrize(
+    "since", ["UPDATE delivery SET state = 'expired'", "UPDATE delivery SET attempt = attempt + 1"]
+)
+async def test_what_is_no_longer_as_it_was_left_is_not_changed(driver: HotDriver, store_url: str, since: str) -> None:
+    await put_message(driver, 55, [row("delivery", id=56, message_id=55), row("delivery", id=57, message_id=55)])
+    async with committed(driver) as tx:
+        first, second = sorted(await tx.start_sending([56, 57], 1, NOW_MS), key=lambda one: one.id)
+    for remembered in (first, second):
+        remembered.left_as, remembered.state = remembered.state, "sent"
+    async with committed(driver) as tx:
+        await tx.change([first])
+    await ask(store_url, f"{since} WHERE id = 57")
+    with pytest.raises(StoreConflict):
+        async with committed(driver) as tx:
+            await tx.change([second])
+    assert await ask(store_url, "SELECT id FROM delivery WHERE state = 'sent'") == [(56,)]
 
 
 async def test_parked_reports_are_taken_once_in_the_order_they_came(driver: HotDriver) -> None:
@@ -1007,15 +1027,18 @@ async def test_commit_that_the_server_is_still_at_is_waited_for(
 
 @pytest.mark.postgres
 async def test_intent_whose_commit_was_not_answered_is_found_too(server_url: str) -> None:
-    await ask(server_url, "INSERT INTO delivery (id, state, expires_ms) VALUES (1, 'queued', $1)", FAR_MS)
+    await ask(server_url, "INSERT INTO message (id) VALUES (2)")
+    await ask(
+        server_url, "INSERT INTO delivery (id, message_id, state, expires_ms) VALUES (1, 2, 'queued', $1)", FAR_MS
+    )
     async with through_proxy(server_url) as (proxy, url), serving(url) as (store, _):
 
-        async def start(tx: HotTx, ids: list[int]) -> list[set[int]]:
+        async def start(tx: HotTx, ids: list[int]) -> list[list[int]]:
             started = await tx.start_sending(ids, 1, NOW_MS)
             proxy.to_client.cut_after(1)
-            return [started for _ in ids]
+            return [[one.id for one in started] for _ in ids]
 
-        assert await store.do(Verb("start", 1, start), [1]) == [{1}]
+        assert await store.do(Verb("start", 1, start), [1]) == [[1]]
 
 
 @pytest.mark.postgres

@@ -14,12 +14,14 @@ from berid.domain.message import ChargeOn, DeliveryReport, Outgoing, Sent, State
 from berid.domain.pricing import PriceList, PriceRow
 from berid.domain.routing import UncertainPolicy
 from berid.flow.accept import accept
+from berid.flow.changes import Changes
 from berid.flow.dispatch import RECORD, START, _Done, _Intent
 from berid.flow.manage import verify_ledger
 from berid.flow.ports import Outcome, Runtime
 from berid.flow.settle import settle
 from berid.flow.sweep import Sweeper, hold_late_schedules, recover_connector
 from berid.store import tables
+from berid.store.hot import HotTx, StoreAway, Tracked
 from tests.support.builders import (
     ACCOUNT_ID,
     BALANCE_MICROS,
@@ -36,11 +38,14 @@ from tests.support.builders import (
 
 NUMBER = "966501234567"
 HOUR_MS = 3_600_000
+STARTED: dict[int, Tracked] = {}
+"""What a dispatcher remembers between intent and outcome."""
 
 
 @pytest.fixture
 async def rt(store_url: str) -> AsyncIterator[Runtime]:
     async with make_runtime(store_url, clock=FakeClock()) as rt:
+        STARTED.clear()
         yield rt
         await rt.store.hot.stop()
         async with rt.store.read() as tx:
@@ -67,12 +72,13 @@ async def begin(rt: Runtime, delivery_id: int, connector_id: int = CONNECTOR_ID)
         delivery = tables.delivery.c
         attempt = (await tx.execute(select(delivery.attempt).where(delivery.id == delivery_id))).scalar_one()
     outgoing = make_outgoing(NUMBER, delivery_id=delivery_id, attempt=attempt)
-    await rt.store.hot.do(START, [_Intent(connector_id, [outgoing], rt.clock.now_ms())])
+    STARTED.update((await rt.store.hot.do(START, [_Intent(connector_id, [outgoing], rt.clock.now_ms())]))[0])
     return outgoing
 
 
 async def record(rt: Runtime, outgoing: Outgoing, outcome: Outcome, connector_id: int = CONNECTOR_ID) -> None:
-    await rt.store.hot.do(RECORD, [_Done(rt, outgoing, connector_id, outcome, rt.clock.now_ms())])
+    row = STARTED.pop(outgoing.delivery_id, None)
+    await rt.store.hot.do(RECORD, [_Done(rt, outgoing, connector_id, outcome, rt.clock.now_ms(), row)])
 
 
 def report(key: str = "k1", state: State = State.DELIVERED, recipient: str = NUMBER) -> DeliveryReport:
@@ -176,6 +182,63 @@ async def test_a_receipt_repeated_after_a_restart_changes_nothing(rt: Runtime) -
     rt.recent_keys.clear()
     await settle(rt, [report(state=State.UNDELIVERED)])
     assert (await state(rt, delivery_id))[0] == "delivered"
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_receipt_is_settled_alike_whether_its_delivery_is_remembered_or_read(
+    rt: Runtime, remembered: bool
+) -> None:
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, sent())
+    if not remembered:
+        rt.sent.clear()
+    await settle(rt, [report(state=State.SENT)])
+    await settle(rt, [report(), report("k9")])
+    assert (await state(rt, delivery_id))[:2] == ("delivered", "charged")
+    assert (await journal(rt, delivery_id))[-2:] == ["report_ignored", "delivered"]
+    assert rt.sent == {}
+
+
+async def test_what_has_changed_since_it_was_sent_is_read_again(rt: Runtime) -> None:
+    delivery_id = await send(rt)
+    await submit(rt, delivery_id, sent())
+    async with rt.store.transaction() as tx:
+        await tx.execute(tables.delivery.update().values(state="expired", reason="no_receipt"))
+    await settle(rt, [report(), report("k9")])
+    assert await state(rt, delivery_id) == ("delivered", "charged", "")
+    assert rt.parked == {CONNECTOR_ID: 1}
+
+
+async def test_only_so_many_deliveries_are_remembered_and_the_others_are_settled_too(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("berid.flow.settle.SENT", 2)
+    ids = [await send(rt) for _ in range(3)]
+    for delivery_id in ids:
+        await submit(rt, delivery_id, sent(f"k{delivery_id}"))
+    assert [row.id for row in rt.sent.values()] == ids[1:]
+    await settle(rt, [report(f"k{delivery_id}") for delivery_id in ids])
+    assert {(await state(rt, delivery_id))[0] for delivery_id in ids} == {"delivered"}
+
+
+async def test_what_is_parked_is_still_counted_when_a_record_came_to_nothing(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery_id = await send(rt)
+    outgoing = await begin(rt, delivery_id)
+    await settle(rt, [report()])
+    write = Changes.write
+
+    async def fail(self: Changes, tx: HotTx) -> None:
+        monkeypatch.setattr(Changes, "write", write)
+        raise StoreAway("for a moment")
+
+    monkeypatch.setattr(Changes, "write", fail)
+    with pytest.raises(StoreAway):
+        await record(rt, outgoing, sent())
+    await record(rt, outgoing, sent())
+    assert (await state(rt, delivery_id))[0] == "delivered"
+    assert rt.parked == {CONNECTOR_ID: 0}
 
 
 async def test_a_receipt_before_the_response_waits_for_it(rt: Runtime) -> None:
@@ -377,7 +440,7 @@ async def test_what_is_final_is_not_started_again(rt: Runtime) -> None:
     await submit(rt, delivery_id, sent())
     await settle(rt, [report()])
     intent = _Intent(CONNECTOR_ID, [make_outgoing(NUMBER, delivery_id=delivery_id)], rt.clock.now_ms())
-    assert await rt.store.hot.do(START, [intent]) == [set()]
+    assert await rt.store.hot.do(START, [intent]) == [{}]
 
 
 async def test_an_outcome_of_an_old_attempt_is_left_alone(rt: Runtime) -> None:
@@ -394,9 +457,12 @@ async def test_outcome_of_a_process_that_was_taken_for_dead_leaves_the_next_atte
     with_policy(rt, UncertainPolicy.RESEND)
     delivery_id = await send(rt)
     first = await begin(rt, delivery_id)
+    theirs = STARTED.pop(delivery_id)
     await recover_connector(rt, CONNECTOR_ID)
     second = await begin(rt, delivery_id)
+    ours, STARTED[delivery_id] = STARTED[delivery_id], theirs
     await record(rt, first, outcome)
+    STARTED[delivery_id] = ours
     assert (await state(rt, delivery_id))[0] == "sending"
     await record(rt, second, sent())
     assert (await state(rt, delivery_id))[:2] == ("sent", "charged")

@@ -28,7 +28,7 @@ async def start(api: Api, deliveries: list[Any]) -> set[int]:
     ids = [read("dlv", each["id"]) or 0 for each in deliveries]
 
     async def run(tx: HotTx, items: list[None]) -> list[set[int] | Exception]:
-        return [await tx.start_sending(ids, CONNECTOR_ID, api.clock.now_ms()) for _ in items]
+        return [{one.id for one in await tx.start_sending(ids, CONNECTOR_ID, api.clock.now_ms())} for _ in items]
 
     return (await api.rt.store.hot.do(Verb("test_start", 20, run), [None]))[0]
 
