@@ -18,9 +18,10 @@ import socket
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from berid import channels, dialects, tls
 from berid.base.clock import Clock, SystemClock
@@ -378,6 +379,42 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Joined:
+    """A connection on which what is written in one turn of the loop leaves together: an answer's head and body in one
+    packet, instead of two calls of the system here and two there."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Leaves when the loop comes round."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        """Close it once what was written has left."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._transport.write(b"".join(self._waiting))
+            self._waiting.clear()
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, over connections that join what is written."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(cast("asyncio.Transport", _Joined(transport, self.loop)))
+
+
 class _Listener:
     """One web port. With a certificate it speaks TLS, and takes a renewed certificate without a restart."""
 
@@ -390,7 +427,7 @@ class _Listener:
         self._port = port
         self._config = uvicorn.Config(
             application,
-            http="httptools",
+            http=_Protocol,
             loop="none",
             lifespan="off",
             log_config=None,

@@ -9,7 +9,7 @@ The table is `data/phone.txt`, written by tools/phone_data.py, with its source a
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -97,11 +97,13 @@ def normalise_tr(text: str) -> str | None:
 
 def place_of(digits: str) -> Place | None:
     """Where a number belongs, by its longest known prefix; None if no country has it. Looks no further than that."""
-    for length in _LENGTHS.get(digits[:_HEAD_DIGITS], ()):
-        place = _PLACES.get(digits[:length])
-        if place is not None:
-            return place
-    return None
+    return _place(digits[:_LONGEST])
+
+
+@lru_cache(maxsize=32_768)
+def _place(head: str) -> Place | None:
+    """By the longest prefix. Remembered, since numbers of one operator begin alike: some megabytes when it is full."""
+    return next((place for prefix in _heads(head) if (place := _PLACES.get(prefix)) is not None), None)
 
 
 def country_of(digits: str) -> str | None:
@@ -187,8 +189,6 @@ def _from_home(digits: str, home: _Country) -> str:
 
 # ── The table ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_HEAD_DIGITS: Final = 4  # 8,000 heads: one look for most numbers at the price of 0.7 MB
-
 
 def _sections() -> Iterator[list[list[str]]]:
     """The sections of the data file, each as its lines cut at the bars."""
@@ -232,22 +232,5 @@ def _heads(prefix: str) -> Iterator[str]:
     return (prefix[:length] for length in range(len(prefix), 0, -1))
 
 
-def _lengths_to_try(prefixes: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """For the first _HEAD_DIGITS of a number, the lengths of prefix worth looking up, the longest first.
-
-    Of the prefixes that fit into the head only the longest can answer, so most numbers need a single look.
-    """
-    lengths: dict[str, tuple[int, ...]] = {}
-    for prefix in sorted(prefixes, key=len):
-        free_digits = _HEAD_DIGITS - len(prefix)
-        if free_digits >= 0:
-            only = (len(prefix),)
-            for number in range(10**free_digits):
-                lengths[f"{prefix}{number:0{free_digits}d}" if free_digits else prefix] = only
-        elif lengths[prefix[:_HEAD_DIGITS]][0] != len(prefix):
-            lengths[prefix[:_HEAD_DIGITS]] = (len(prefix), *lengths[prefix[:_HEAD_DIGITS]])
-    return lengths
-
-
 _COUNTRIES, _PLACES = _load()
-_LENGTHS: Final = _lengths_to_try(_PLACES)
+_LONGEST: Final = max(map(len, _PLACES))

@@ -149,8 +149,7 @@ class SenderName:
     expires_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Whoever makes a request: account, application and token, from which address, in which dialect."""
 
     account: Account

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from sqlalchemy import select, text
 
 from berid.domain.account import Caller
@@ -147,7 +148,7 @@ async def test_a_refused_code_is_not_counted(rt: Runtime, caller: Caller) -> Non
 
 async def test_another_applications_code_is_unknown(rt: Runtime, caller: Caller) -> None:
     sent = await send_code(rt, caller, NUMBER)
-    stranger = replace(caller, application=replace(caller.application, id=999))
+    stranger = structs.replace(caller, application=replace(caller.application, id=999))
     assert (await check_code(rt, stranger, sent.code, otp_id=sent.id)).verdict is Verdict.UNKNOWN
     assert (await check_code(rt, stranger, sent.code, number=NUMBER)).verdict is Verdict.UNKNOWN
 

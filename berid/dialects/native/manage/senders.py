@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
+from msgspec import structs
 
 from berid.base.ids import show
 from berid.base.phone import is_possible, lenient
@@ -175,8 +175,8 @@ async def dry_run(call: Call[DryRun, None]) -> DryRunAnswer:
             application = await business.application(tx, caller.account.id, application_id)
         if application is None:
             raise refused(RefusalKind.NOT_FOUND, "there is no such application", "application")
-        caller = replace(caller, application=application)
-    caller = replace(caller, address=body.address or caller.address)
+        caller = structs.replace(caller, application=application)
+    caller = structs.replace(caller, address=body.address or caller.address)
     text = str(body.to)
     number = lenient(text, caller.account.home)
     usable = number is not None and is_possible(number)
