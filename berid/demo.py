@@ -21,9 +21,10 @@ import msgspec
 
 from berid import channels
 from berid.app import App, lock_data, serve
+from berid.base.clock import Clock, SystemClock
 from berid.base.money import MICROS
 from berid.base.secret import check_password, hash_token
-from berid.channels.sms.simulator import Carrier, CarrierSettings
+from berid.channels.sms.simulator import Carrier, CarrierSettings, HandsetMessage
 from berid.config import DEFAULT_KEY_FILE, Config
 from berid.domain.account import SenderState
 from berid.domain.directory import Directory
@@ -47,6 +48,9 @@ PRICES = {
     "Demo TRY": ("TRY", "prefix,price\n,0.5\n"),
 }
 """Currency and rows of the price lists, by name."""
+
+SHOWN_PER_S = 10
+"""Messages on handsets that are shown in a second; of more, only how many."""
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 """Where callbacks and fetches may go in the demo, and only there: the tester's own machine."""
@@ -79,8 +83,31 @@ DEMO = Account("Demo", "SA", "Asia/Riyadh", "en", ("Demo SAR",))
 DEMO_TR = Account("Demo TR", "TR", "Europe/Istanbul", "tr", ("Demo credits", "Demo TRY"))
 
 
-async def run(config: Config, say: Callable[[str], None]) -> None:
-    """Serve the demo until SIGTERM or SIGINT. `say` gets the text for the person who started it, once all is ready.
+class Handsets:
+    """Shows the person who started the demo what arrives on the simulated handsets; a load test must not drown the rest."""
+
+    def __init__(self, say: Callable[[str], None], clock: Clock) -> None:
+        self._say = say
+        self._clock = clock
+        self._second = 0
+        self._count = 0
+
+    def show(self, message: HandsetMessage) -> None:
+        """One line for a message, made of what a terminal prints and never obeys."""
+        second = int(self._clock.ticks_s())
+        if second != self._second:
+            if self._count > SHOWN_PER_S:
+                self._say(f"  and {self._count - SHOWN_PER_S:,} more\n")
+            self._second, self._count = second, 0
+        self._count += 1
+        if self._count <= SHOWN_PER_S:
+            line = f"  {message.number} has a message from {message.sender}: {message.text}"
+            self._say("".join([each if each.isprintable() else " " for each in line]) + "\n")
+
+
+async def run(config: Config, say: Callable[[str], None], has_reader: bool = False) -> None:
+    """Serve the demo until SIGTERM or SIGINT. `say` gets the text for the person who started it, once all is ready; if
+    `has_reader`, then also every message that reaches a handset.
 
     Raises `InEarnest`, and what `app.serve` raises. `config.ready_file`, if it is set, holds one JSON object while the
     demo serves.
@@ -88,7 +115,12 @@ async def run(config: Config, say: Callable[[str], None]) -> None:
     config = settle(config)
     config.data_dir.mkdir(parents=True, exist_ok=True)
     ready_file = config.ready_file
-    carrier = Carrier(CarrierSettings(accounts={CARRIER_LOGIN: secrets.token_hex(4)}))
+    clock = SystemClock()
+    carrier = Carrier(
+        CarrierSettings(accounts={CARRIER_LOGIN: secrets.token_hex(4)}),
+        clock,
+        on_message=Handsets(say, clock).show if has_reader else None,
+    )
     await carrier.start()
     try:
         # Not before the folder is ours: a demo that runs there already must keep its carrier.
@@ -312,6 +344,8 @@ See what became of it:
   curl '{url}/api/v1/messages?limit=1' {authorization}
 
 The carrier is simulated: nothing leaves this machine. Ctrl-C stops it; a second start gives the same tokens.
+What arrives on its handsets is shown here:
+
 """
 
 

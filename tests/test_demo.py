@@ -13,12 +13,14 @@ from berid.base.clock import SystemClock
 from berid.base.ids import IdMaker
 from berid.base.secret import Vault, check_password, hash_token
 from berid.channels.sms.settings import read_settings
-from berid.channels.sms.simulator import Carrier, CarrierSettings
+from berid.channels.sms.simulator import Carrier, CarrierSettings, HandsetMessage, Submitted
 from berid.config import Config, Http, load
 from berid.domain.errors import Refused
 from berid.flow import manage
 from berid.flow.manage import Office
 from berid.store import directory, ledger, open_store
+from berid.wire.smpp.pdu import SubmitSm
+from tests.support.builders import FakeClock
 from tests.support.database import ask
 
 
@@ -214,3 +216,34 @@ def test_ready_object_names_what_can_be_reached(host: str, url: str) -> None:
         "carrier": {"smpp_port": 5000, "smtp_port": None, "sip_port": None, "graph_url": None},
     }
     assert f"curl -X POST {url}/v1/messages -H 'Authorization: Bearer bt_x'" in demo.welcome(ready)
+
+
+def on_handset(number: str, sender: str, text: bytes) -> HandsetMessage:
+    pdu = SubmitSm(source_addr=sender, destination_addr=number, short_message=text)
+    return HandsetMessage(0, (Submitted(0, "demo", pdu),))
+
+
+def test_who_watches_sees_what_arrives_on_a_handset() -> None:
+    seen: list[str] = []
+    handsets = demo.Handsets(seen.append, FakeClock())
+    handsets.show(on_handset("966500000001", "Berid", b"hello"))
+    assert seen == ["  966500000001 has a message from Berid: hello\n"]
+
+
+def test_a_message_does_nothing_to_the_terminal_that_shows_it() -> None:
+    seen: list[str] = []
+    handsets = demo.Handsets(seen.append, FakeClock())
+    handsets.show(on_handset("966500000001", "Berid", b"two\nlines\r"))
+    assert seen == ["  966500000001 has a message from Berid: two lines \n"]
+
+
+async def test_of_many_messages_a_few_are_shown_and_the_others_counted() -> None:
+    seen: list[str] = []
+    clock = FakeClock()
+    handsets = demo.Handsets(seen.append, clock)
+    for _ in range(demo.SHOWN_PER_S + 1_500):
+        handsets.show(on_handset("966500000001", "Berid", b"hello"))
+    assert len(seen) == demo.SHOWN_PER_S
+    await clock.advance(1.0)
+    handsets.show(on_handset("966500000002", "Berid", b"later"))
+    assert seen[-2:] == ["  and 1,500 more\n", "  966500000002 has a message from Berid: later\n"]

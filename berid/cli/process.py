@@ -50,7 +50,8 @@ async def serve_demo(*, at: At) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    await _serving(settle(at.config), run(at.config, say))
+    # A pipe that nobody reads would fill, and hold up everything.
+    await _serving(settle(at.config), run(at.config, say, has_reader=sys.stdout.isatty()))
 
 
 async def migrate(*, at: At) -> None:
