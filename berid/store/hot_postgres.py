@@ -1,7 +1,12 @@
-"""The hot path on PostgreSQL: one writing connection, COPY for new rows, arrays for everything else.
+"""The hot path on PostgreSQL: one writing connection, and as few statements in a group as it can do with.
 
-A statement costs a round trip whatever it does, so new rows and money are kept until something needs to see them, at the
-latest the commit: rows of one table that several verbs write in one group travel together.
+A statement costs a round trip whatever it does: fifty microseconds of ours, as many of the server's, and the wait. So what a
+group writes is kept until something must see it, at the latest until the commit, and then travels as one statement with a
+part (`_PARTS`) for each kind of change. A part takes its rows as one array of composite values: asyncpg writes those six times
+faster than an array for each column. Only many rows of one table go by COPY, which is made for that.
+
+One statement changes a row once, and its parts do not see one another. `PostgresTx` therefore remembers what it has kept a
+change for, and writes before it reads or changes that again.
 
 Several processes may write at once. Rows are always locked in the order of their ids; where two processes still meet crosswise,
 PostgreSQL ends one of them, which is a `StoreConflict`, and `HotStore` repeats its group.
@@ -12,16 +17,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import asyncpg
+from sqlalchemy.dialects import postgresql
 
 from berid.domain.spending import Spent
 from berid.store.hot import (
     DELIVERY_COLUMNS,
     HOT_COLUMNS,
     MAY_LEAVE,
-    MESSAGE_COLUMNS,
     TRACKED_COLUMNS,
     LeasedJob,
     RowRefused,
@@ -29,6 +36,7 @@ from berid.store.hot import (
     StoreConflict,
     Tracked,
 )
+from berid.store.tables import metadata
 
 CONNECT_TIMEOUT_S = 3.0
 """A server that is there answers in milliseconds, also over a network; callers wait while we try."""
@@ -60,6 +68,92 @@ _SETTINGS = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
+
+COPY_ROWS = 256
+"""New rows of one table from which COPY is cheaper than a part of the common statement, although it takes two round trips."""
+
+_CHANGED = (
+    "state", "reason", "money", "connector_id", "parts_left", "carrier_ids", "sent_ms", "final_ms", "expires_ms",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One kind of change: its rows have these columns of `table`, and `sql` says what is done with them."""
+
+    table: str
+    columns: tuple[str, ...]
+    sql: str
+    more: str = ""
+    """Fields of its rows that are no columns, as SQL declares them."""
+
+
+_PARTS = {
+    table: _Part(table, columns, f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM {{rows}}")
+    for table, columns in HOT_COLUMNS.items()
+} | {
+    "carrier_ref": _Part(
+        "carrier_ref",
+        HOT_COLUMNS["carrier_ref"],
+        f"INSERT INTO carrier_ref ({', '.join(HOT_COLUMNS['carrier_ref'])}) SELECT * FROM {{rows}} "
+        "ON CONFLICT (key, connector_id) DO UPDATE SET delivery_id = excluded.delivery_id, part = excluded.part, "
+        "sent_ms = excluded.sent_ms",
+    ),
+    "change": _Part(
+        "delivery",
+        ("id", "attempt", *_CHANGED),
+        f"UPDATE delivery d SET {', '.join(f'{name} = r.{name}' for name in _CHANGED)} FROM {{rows}} r "
+        "WHERE d.id = r.id AND d.attempt = r.attempt AND r.left_as IN ('', d.state) RETURNING d.id",
+        ", left_as text",
+    ),
+    "forget": _Part(
+        "carrier_ref",
+        ("connector_id", "key"),
+        "DELETE FROM carrier_ref c USING {rows} r WHERE c.key = r.key AND c.connector_id = r.connector_id",
+    ),
+    "done": _Part("job", ("id",), "DELETE FROM job j USING {rows} r WHERE j.id = r.id"),
+    "again": _Part(
+        "job",
+        ("kind", "lane", "due_ms", "attempts", "id"),
+        "UPDATE job j SET kind = r.kind, lane = r.lane, due_ms = r.due_ms, attempts = r.attempts, lease_until_ms = 0, "
+        "slot = 0 FROM {rows} r WHERE j.id = r.id",
+    ),
+    "bury": _Part(
+        "job",
+        ("buried_ms", "why", "id"),
+        "UPDATE job j SET buried_ms = r.buried_ms, why = r.why, lease_until_ms = 0, slot = 0 FROM {rows} r WHERE j.id = r.id",
+    ),
+    "money": _Part(
+        "wallet",
+        ("available_micros", "held_micros", "spent_micros", "id"),
+        "UPDATE wallet w SET available_micros = w.available_micros + r.available_micros, "
+        "held_micros = w.held_micros + r.held_micros, spent_micros = w.spent_micros + r.spent_micros "
+        "FROM {rows} r WHERE w.id = r.id RETURNING w.id",
+    ),
+    # Wallets first: whoever changes what a wallet has spent holds its row.
+    "spend": _Part(
+        "spend",
+        ("wallet_id", "day", "application_id", "micros"),
+        "INSERT INTO spend (wallet_id, day, application_id, micros) SELECT * FROM {rows} "
+        "WHERE (SELECT count(*) FROM money) >= 0 "
+        "ON CONFLICT (wallet_id, day, application_id) DO UPDATE SET micros = spend.micros + excluded.micros",
+    ),
+}
+"""What a group may write. `{rows}` becomes the part's parameter, an array of the type that `_row_types` makes for it."""
+
+
+def _row_types() -> str:
+    """The statements that make the type of each part's rows. They are the session's own, so that no schema holds them and a new
+    version of this file needs no migration; the role needs the right to make temporary objects, which PostgreSQL gives to
+    everyone."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    made = []
+    for name, part in _PARTS.items():
+        columns = metadata.tables[part.table].columns
+        fields = (f"{column} {columns[column].type.compile(dialect)}" for column in part.columns)
+        made.append(f"CREATE TYPE pg_temp.{name}_row AS ({', '.join(fields)}{part.more})")
+    return "; ".join(made)
+
 
 _KEYS = {
     "message": ("id",),
@@ -141,7 +235,9 @@ class PostgresDriver:
         if self._connection is None or self._connection.is_closed():
             try:
                 self._connection = await connect(self._url, **_SETTINGS)
+                await self._connection.execute(_row_types())
             except TROUBLE as error:
+                self._cut()
                 raise StoreAway(f"the database cannot be reached: {_words(error)}") from None
         return self._connection
 
@@ -239,7 +335,10 @@ class PostgresTx:
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self.connection = connection
-        self._rows: dict[str, list[tuple[Any, ...]]] = {}
+        self._kept: dict[str, list[tuple[Any, ...]]] = {}
+        """Rows to be written, by part."""
+        self._touched: dict[str, set[Any]] = {"delivery": set(), "job": set(), "carrier_ref": set()}
+        """Of the tables whose rows change: the keys of those for which something is kept."""
         self._money: dict[int, list[int]] = {}
         self._spent: Spent = {}
         self.is_away = False
@@ -247,32 +346,68 @@ class PostgresTx:
         self.proof: tuple[Any, ...] | None = None
         """A query, and its arguments, that gives true once this transaction is committed, and only then."""
 
-    async def flush(self, *tables: str) -> None:
-        """Write the rows that were kept for these tables; without tables, all, and the money."""
-        for table in tables or tuple(self._rows):
-            rows = self._rows.pop(table, None)
-            if not rows:
-                continue
-            if table == "carrier_ref":
-                await self._replace_refs(rows)
-                continue
-            await self._do(self.connection.copy_records_to_table(table, records=rows, columns=HOT_COLUMNS[table]))
-            if table in _KEYS:
-                columns = HOT_COLUMNS[table]
-                keys = " AND ".join(f"{key} = ${place}" for place, key in enumerate(_KEYS[table], 1))
-                values = (rows[0][columns.index(key)] for key in _KEYS[table])
-                self.proof = (f"SELECT EXISTS (SELECT FROM {table} WHERE {keys})", *values)
-        if not tables:
-            await self._flush_money()
+    async def flush(self) -> None:
+        """Write everything that was kept."""
+        kept, self._kept = self._kept, {}
+        for keys in self._touched.values():
+            keys.clear()
+        if self._money or self._spent:
+            kept["money"] = [(*change, wallet_id) for wallet_id, change in sorted(self._money.items())]
+            self._money = {}
+        if self._spent:
+            kept["spend"] = [(*key, micros) for key, micros in sorted(self._spent.items())]
+            self._spent = {}
+        for table, rows in list(kept.items()):
+            if len(rows) > COPY_ROWS and table in HOT_COLUMNS and table != "carrier_ref":
+                await self._do(self.connection.copy_records_to_table(table, records=rows, columns=HOT_COLUMNS[table]))
+                self._prove(table, kept.pop(table))
+        if kept:
+            parts = (
+                f"{name} AS ({_PARTS[name].sql.format(rows=f'unnest(${place}::pg_temp.{name}_row[])')})"
+                for place, name in enumerate(kept, 1)
+            )
+            said = "(SELECT count(*) FROM change)" if "change" in kept else "0"
+            changed = await self._fetch(f"WITH {', '.join(parts)} SELECT {said}", *kept.values())
+            if changed[0][0] < len(kept.get("change", ())):
+                raise StoreConflict("a delivery is no longer as it was left")
+            for table, rows in kept.items():
+                self._prove(table, rows)
+
+    def _prove(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Remember a row that was written as the proof of the transaction, if it is of a table that can give one."""
+        if table not in _KEYS:
+            return
+        keys = " AND ".join(f"{key} = ${place}" for place, key in enumerate(_KEYS[table], 1))
+        values = (rows[0][HOT_COLUMNS[table].index(key)] for key in _KEYS[table])
+        self.proof = (f"SELECT EXISTS (SELECT FROM {table} WHERE {keys})", *values)
+
+    async def _before(self, table: str, keys: Iterable[Any]) -> None:
+        """To be called before these rows are read or changed: what is kept for them is written first."""
+        if not self._touched[table].isdisjoint(keys):
+            await self.flush()
+
+    async def _keep(self, part: str, table: str, rows: dict[Any, tuple[Any, ...]]) -> None:
+        """Keep a change of existing rows, by their keys and in the order of these."""
+        if not rows:
+            return
+        await self._before(table, rows)
+        self._touched[table].update(rows)
+        self._kept.setdefault(part, []).extend(rows[key] for key in sorted(rows))
 
     async def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """See `HotTx.insert`."""
+        if table == "carrier_ref":
+            await self._keep(table, table, {(row[1], row[0]): row for row in rows})
+            return
+        if table in self._touched:
+            self._touched[table].update(map(itemgetter(0), rows))
         if rows:
-            self._rows.setdefault(table, []).extend(rows)
+            self._kept.setdefault(table, []).extend(rows)
 
     async def idempotent(self, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], tuple[str, str]]:
         """See `HotTx.idempotent`."""
-        await self.flush("idempotency")
+        if "idempotency" in self._kept:
+            await self.flush()
         pairs = list(keys)
         rows = await self._fetch(
             "SELECT i.application_id, i.key, i.body_hash, i.answer FROM unnest($1::bigint[], $2::text[]) "
@@ -284,7 +419,8 @@ class PostgresTx:
 
     async def wallets(self, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
         """See `HotTx.wallets`."""
-        await self._flush_money()
+        if self._money:
+            await self.flush()
         rows = await self._fetch(
             "SELECT id, available_micros, credit_limit_micros FROM wallet WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE",
             list(ids),
@@ -301,7 +437,8 @@ class PostgresTx:
 
     async def spent(self, wallet_ids: Iterable[int], since_day: int) -> Spent:
         """See `HotTx.spent`."""
-        await self._flush_money()
+        if self._spent:
+            await self.flush()
         rows = await self._fetch(
             "SELECT wallet_id, day, application_id, micros FROM spend WHERE wallet_id = ANY($1::bigint[]) AND day >= $2",
             list(wallet_ids),
@@ -316,30 +453,24 @@ class PostgresTx:
 
     async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> list[Tracked]:
         """See `HotTx.start_sending`."""
-        await self.flush("message", "delivery")
+        await self._before("delivery", ids)
         rows = await self._fetch(
-            "UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = $1 WHERE id = ANY($2::bigint[]) "
-            f"AND {MAY_LEAVE} AND expires_ms > $3 RETURNING {DELIVERY_COLUMNS}",
+            "WITH d AS (UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = $1 "
+            f"WHERE id = ANY($2::bigint[]) AND {MAY_LEAVE} AND expires_ms > $3 RETURNING {DELIVERY_COLUMNS}) "
+            f"SELECT {TRACKED_COLUMNS} FROM d JOIN message m ON m.id = d.message_id",
             connector_id,
             ids,
             now_ms,
         )
-        if not rows:
-            return []
-        row = rows[0]
-        self.proof = ("SELECT EXISTS (SELECT FROM delivery WHERE id = $1 AND attempt >= $2)", row["id"], row["attempt"])
-        messages = {
-            row[0]: row[1:]
-            for row in await self._fetch(
-                f"SELECT id, {MESSAGE_COLUMNS} FROM message WHERE id = ANY($1::bigint[])",
-                list({row["message_id"] for row in rows}),
-            )
-        }
-        return [Tracked(*row, *messages[row["message_id"]]) for row in rows]
+        if rows:
+            first = rows[0]
+            proof = "SELECT EXISTS (SELECT FROM delivery WHERE id = $1 AND attempt >= $2)"
+            self.proof = (proof, first["id"], first["attempt"])
+        return [Tracked(*row) for row in rows]
 
     async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
         """See `HotTx.tracked`."""
-        await self.flush("message", "delivery")
+        await self._before("delivery", ids)
         rows = await self._fetch(
             f"SELECT {TRACKED_COLUMNS} FROM delivery d JOIN message m ON m.id = d.message_id "
             "WHERE d.id = ANY($1::bigint[]) ORDER BY d.id FOR UPDATE OF d",
@@ -349,19 +480,21 @@ class PostgresTx:
 
     async def tracked_by_key(self, connector_id: int, keys: Sequence[str]) -> list[Tracked]:
         """See `HotTx.tracked_by_key`."""
-        await self.flush("message", "delivery", "carrier_ref")
-        rows = await self._fetch(
+        await self._before("carrier_ref", [(key, connector_id) for key in keys])
+        query = (
             f"SELECT {TRACKED_COLUMNS}, r.key, r.part FROM carrier_ref r JOIN delivery d ON d.id = r.delivery_id "
             "JOIN message m ON m.id = d.message_id WHERE r.connector_id = $1 AND r.key = ANY($2::text[]) "
-            "ORDER BY d.id, r.part FOR UPDATE OF d",
-            connector_id,
-            keys,
+            "ORDER BY d.id, r.part FOR UPDATE OF d"
         )
+        rows = await self._fetch(query, connector_id, keys)
+        if not self._touched["delivery"].isdisjoint([row[0] for row in rows]):
+            await self.flush()
+            rows = await self._fetch(query, connector_id, keys)
         return [Tracked(*row) for row in rows]
 
     async def uncertain(self, connector_id: int, recipients: Sequence[str]) -> list[Tracked]:
         """See `HotTx.uncertain`."""
-        await self.flush("message", "delivery")
+        await self.flush()
         rows = await self._fetch(
             f"SELECT {TRACKED_COLUMNS} FROM delivery d JOIN message m ON m.id = d.message_id WHERE d.connector_id = $1 "
             "AND d.recipient = ANY($2::text[]) AND d.state = 'uncertain' ORDER BY d.id FOR UPDATE OF d",
@@ -372,45 +505,16 @@ class PostgresTx:
 
     async def change(self, rows: Sequence[Tracked]) -> None:
         """See `HotTx.change`."""
-        await self.flush("delivery")
-        if not rows:
-            return
-        last = {row.id: row for row in rows}
-        ordered = [last[identifier] for identifier in sorted(last)]
-        changed = await self._fetch(
-            "UPDATE delivery d SET state = c.state, reason = c.reason, money = c.money, connector_id = c.connector_id, "
-            "parts_left = c.parts_left, carrier_ids = c.carrier_ids, sent_ms = c.sent_ms, final_ms = c.final_ms, "
-            "expires_ms = c.expires_ms "
-            "FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::int[], $7::int[], $8::text[], "
-            "$9::bigint[], $10::bigint[], $11::bigint[], $12::text[]) AS c(id, state, reason, money, connector_id, attempt, "
-            "parts_left, carrier_ids, sent_ms, final_ms, expires_ms, left_as) "
-            "WHERE d.id = c.id AND d.attempt = c.attempt AND c.left_as IN ('', d.state) RETURNING d.id",
-            [row.id for row in ordered],
-            [row.state for row in ordered],
-            [row.reason for row in ordered],
-            [row.money for row in ordered],
-            [row.connector_id for row in ordered],
-            [row.attempt for row in ordered],
-            [row.parts_left for row in ordered],
-            [row.carrier_ids for row in ordered],
-            [row.sent_ms for row in ordered],
-            [row.final_ms for row in ordered],
-            [row.expires_ms for row in ordered],
-            [row.left_as for row in ordered],
-        )
-        if len(changed) < len(ordered):
-            raise StoreConflict("a delivery is no longer as it was left")
+        await self._keep("change", "delivery", {row.id: _changed(row) for row in rows})
 
     async def forget_keys(self, connector_id: int, keys: Sequence[str]) -> None:
         """See `HotTx.forget_keys`."""
-        await self.flush("carrier_ref")
-        await self._fetch(
-            "DELETE FROM carrier_ref WHERE connector_id = $1 AND key = ANY($2::text[])", connector_id, keys
-        )
+        await self._keep("forget", "carrier_ref", {(key, connector_id): (connector_id, key) for key in keys})
 
     async def take_parked(self, connector_id: int, keys: Sequence[str]) -> list[tuple[str, str]]:
         """See `HotTx.take_parked`."""
-        await self.flush("parked_report")
+        if "parked_report" in self._kept:
+            await self.flush()
         rows = await self._fetch(
             "DELETE FROM parked_report WHERE connector_id = $1 AND key = ANY($2::text[]) RETURNING key, report, id",
             connector_id,
@@ -420,7 +524,8 @@ class PostgresTx:
 
     async def take_parked_of(self, connector_id: int, recipient: str, since_ms: int) -> list[tuple[str, str]]:
         """See `HotTx.take_parked_of`."""
-        await self.flush("parked_report")
+        if "parked_report" in self._kept:
+            await self.flush()
         rows = await self._fetch(
             "DELETE FROM parked_report WHERE connector_id = $1 AND recipient = $2 AND at_ms >= $3 "
             "RETURNING key, report, id",
@@ -432,7 +537,7 @@ class PostgresTx:
 
     async def erase_bodies(self, message_ids: Sequence[int]) -> None:
         """See `HotTx.erase_bodies`."""
-        await self.flush("message", "delivery")
+        await self.flush()
         await self._fetch(
             "UPDATE message SET body = '', body_kind = 'erased' WHERE id = ANY($1::bigint[]) AND body_kind = 'sealed' "
             "AND NOT EXISTS (SELECT FROM delivery d WHERE d.id BETWEEN message.first_id AND message.last_id "
@@ -444,7 +549,11 @@ class PostgresTx:
         self, lane: str, priority: int, room: int, now_ms: int, until_ms: int, slot: int, after_account: int
     ) -> list[LeasedJob]:
         """See `HotTx.lease`."""
-        await self.flush("job")
+        leased_at = HOT_COLUMNS["job"].index("lease_until_ms")
+        if not self._kept.keys().isdisjoint(("done", "again", "bury")) or not all(
+            row[leased_at] for row in self._kept.get("job", ())
+        ):
+            await self.flush()
         found: list[LeasedJob] = []
         while wanted := room - len(found):
             rows = await self._fetch(_LEASE, lane, priority, wanted, now_ms, until_ms, slot, after_account)
@@ -458,43 +567,19 @@ class PostgresTx:
 
     async def jobs_done(self, ids: Sequence[int]) -> None:
         """See `HotTx.jobs_done`."""
-        await self.flush("job")
-        await self._fetch("DELETE FROM job WHERE id = ANY($1::bigint[])", ids)
+        await self._keep("done", "job", {identifier: (identifier,) for identifier in ids})
 
     async def jobs_again(self, rows: Sequence[tuple[str, str, int, int, int]]) -> None:
         """See `HotTx.jobs_again`."""
-        await self.flush("job")
-        if not rows:
-            return
-        kinds, lanes, dues, attempts, ids = zip(*_last_of_each(rows), strict=True)
-        await self._fetch(
-            "UPDATE job j SET kind = a.kind, lane = a.lane, due_ms = a.due_ms, attempts = a.attempts, lease_until_ms = 0, "
-            "slot = 0 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::bigint[]) "
-            "AS a(kind, lane, due_ms, attempts, id) WHERE j.id = a.id",
-            kinds,
-            lanes,
-            dues,
-            attempts,
-            ids,
-        )
+        await self._keep("again", "job", {row[-1]: row for row in rows})
 
     async def jobs_bury(self, rows: Sequence[tuple[int, str, int]]) -> None:
         """See `HotTx.jobs_bury`."""
-        await self.flush("job")
-        if not rows:
-            return
-        times, reasons, ids = zip(*_last_of_each(rows), strict=True)
-        await self._fetch(
-            "UPDATE job j SET buried_ms = b.buried_ms, why = b.why, lease_until_ms = 0, slot = 0 "
-            "FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS b(buried_ms, why, id) WHERE j.id = b.id",
-            times,
-            reasons,
-            ids,
-        )
+        await self._keep("bury", "job", {row[-1]: row for row in rows})
 
     async def outgoing(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
         """See `HotTx.outgoing`."""
-        await self.flush("message", "delivery")
+        await self._before("delivery", ids)
         rows = await self._fetch(
             "SELECT d.id, d.message_id, d.account_id, m.priority, m.sender, d.recipient, m.body, m.body_kind, m.alphabet, "
             "m.parts, d.expires_ms, d.attempt, d.route_id, m.dialect, d.state, m.due_ms, m.category, d.country, d.reason "
@@ -506,7 +591,8 @@ class PostgresTx:
 
     async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int]]:
         """See `HotTx.callbacks`."""
-        await self.flush("callback")
+        if "callback" in self._kept:
+            await self.flush()
         rows = await self._fetch(
             "SELECT c.id, c.endpoint_id, c.account_id, c.event, c.payload, c.created_ms "
             "FROM unnest($1::bigint[]) WITH ORDINALITY AS i(id, place) JOIN callback c ON c.id = i.id ORDER BY i.place",
@@ -516,7 +602,7 @@ class PostgresTx:
 
     async def take_parts(self, keys: Iterable[tuple[int, str, str, int]]) -> list[tuple[Any, ...]]:
         """See `HotTx.take_parts`."""
-        await self.flush("inbound_part")
+        await self.flush()
         found = list(keys)
         rows = await self._fetch(
             "DELETE FROM inbound_part p USING unnest($1::bigint[], $2::text[], $3::text[], $4::int[]) "
@@ -529,12 +615,12 @@ class PostgresTx:
 
     async def open_messages(self, ids: Sequence[int]) -> None:
         """See `HotTx.open_messages`."""
-        await self.flush("message")
+        await self.flush()
         await self._fetch("UPDATE message SET state = 'open' WHERE id = ANY($1::bigint[]) AND state = 'loading'", ids)
 
     async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int, int, int]]:
         """See `HotTx.drop_loading`."""
-        await self.flush("message", "delivery", "ledger_entry")
+        await self.flush()
         rows = await self._fetch(
             "WITH gone AS (DELETE FROM message WHERE id = ANY($1::bigint[]) AND state = 'loading' "
             "RETURNING id, first_id, last_id, application_id, created_ms), "
@@ -551,7 +637,7 @@ class PostgresTx:
 
     async def spread(self, message_id: int, after_id: int, limit: int, now_ms: int) -> int:
         """See `HotTx.spread`."""
-        await self.flush("message", "delivery", "job")
+        await self.flush()
         rows = await self._fetch(
             "WITH page AS (SELECT d.id, d.connector_id, m.priority, d.account_id, d.state, d.reason "
             "FROM message m JOIN delivery d "
@@ -568,53 +654,6 @@ class PostgresTx:
         )
         return int(rows[0][0])
 
-    async def _flush_money(self) -> None:
-        """Write what moved, wallets first: whoever changes what a wallet has spent holds its row."""
-        await self._flush_wallets()
-        if not self._spent:
-            return
-        keys, self._spent = sorted(self._spent.items()), {}
-        await self._fetch(
-            "INSERT INTO spend (wallet_id, day, application_id, micros) "
-            "SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) "
-            "ON CONFLICT (wallet_id, day, application_id) DO UPDATE SET micros = spend.micros + excluded.micros",
-            [key[0] for key, _ in keys],
-            [key[1] for key, _ in keys],
-            [key[2] for key, _ in keys],
-            [micros for _, micros in keys],
-        )
-
-    async def _flush_wallets(self) -> None:
-        if not self._money:
-            return
-        rows = sorted(self._money.items())
-        self._money = {}
-        await self._fetch(
-            "UPDATE wallet w SET available_micros = available_micros + m.available, held_micros = held_micros + m.held, "
-            "spent_micros = spent_micros + m.spent FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) "
-            "AS m(id, available, held, spent) WHERE w.id = m.id",
-            [wallet_id for wallet_id, _ in rows],
-            [change[0] for _, change in rows],
-            [change[1] for _, change in rows],
-            [change[2] for _, change in rows],
-        )
-
-    async def _replace_refs(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """COPY cannot replace, and one statement cannot replace a row twice."""
-        last = {(row[1], row[0]): row for row in rows}
-        connectors, keys, deliveries, parts, times = zip(*(last[key] for key in sorted(last)), strict=True)
-        await self._fetch(
-            "INSERT INTO carrier_ref (connector_id, key, delivery_id, part, sent_ms) "
-            "SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::int[], $5::bigint[]) "
-            "ON CONFLICT (key, connector_id) DO UPDATE SET delivery_id = excluded.delivery_id, part = excluded.part, "
-            "sent_ms = excluded.sent_ms",
-            connectors,
-            keys,
-            deliveries,
-            parts,
-            times,
-        )
-
     async def _fetch(self, query: str, *values: Any) -> list[Any]:
         return await self._do(self.connection.fetch(query, *values))  # type: ignore[no-any-return]
 
@@ -628,10 +667,22 @@ class PostgresTx:
             raise means from None
 
 
-def _last_of_each(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """The last row for each id, which stands at the end, in the order of the ids: one statement changes a row once."""
-    last = {row[-1]: row for row in rows}
-    return [last[identifier] for identifier in sorted(last)]
+def _changed(row: Tracked) -> tuple[Any, ...]:
+    """A row of the part `change`."""
+    return (
+        row.id,
+        row.attempt,
+        row.state,
+        row.reason,
+        row.money,
+        row.connector_id,
+        row.parts_left,
+        row.carrier_ids,
+        row.sent_ms,
+        row.final_ms,
+        row.expires_ms,
+        row.left_as,
+    )
 
 
 def meaning(error: Exception) -> Exception:

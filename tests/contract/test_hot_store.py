@@ -284,6 +284,75 @@ async def test_rows_of_an_earlier_verb_are_seen_by_a_later_one(driver: HotDriver
         assert [job.id for job in await tx.lease("c1", 1, 5, NOW_MS, NOW_MS + 1, 0, -1)] == [31]
 
 
+async def test_change_is_seen_by_whatever_reads_the_delivery_later(driver: HotDriver, store_url: str) -> None:
+    await put_message(driver, 30, [row("delivery", id=number, message_id=30) for number in (31, 32)])
+    await put(driver, "carrier_ref", row("carrier_ref", connector_id=0, key="k", delivery_id=31))
+    async with committed(driver) as tx:
+
+        async def change(state: str) -> None:
+            (one,) = await tx.tracked([31])
+            one.state = state
+            await tx.change([one])
+
+        await change("uncertain")
+        assert [one.id for one in await tx.uncertain(0, ["1555"])] == [31]
+        await change("sent")
+        assert [one.state for one in await tx.tracked_by_key(0, ["k"])] == ["sent"]
+        await change("expired")
+        assert [one[14] for one in await tx.outgoing([31])] == ["expired"]
+        assert [one.id for one in await tx.start_sending([31, 32], 1, NOW_MS)] == [32]
+        await change("failed")
+        await change("delivered")
+    assert await ask(store_url, "SELECT state FROM delivery ORDER BY id") == [("delivered",), ("sending",)]
+
+
+async def test_what_changes_twice_in_a_transaction_is_as_the_last_change_says(
+    driver: HotDriver, store_url: str
+) -> None:
+    await put(driver, "job", *(row("job", id=number) for number in (1, 2, 3)))
+    await put(driver, "carrier_ref", row("carrier_ref", connector_id=1, key="a", delivery_id=1))
+    async with committed(driver) as tx:
+        await tx.jobs_again([("dispatch", "c2", NOW_MS, 1, number) for number in (1, 2, 3)])
+        await tx.jobs_bury([(NOW_MS, "why", 1)])
+        await tx.jobs_done([2])
+        await tx.insert("job", [row("job", id=4)])
+        await tx.jobs_done([4])
+        await tx.forget_keys(1, ["a"])
+        await tx.insert("carrier_ref", [row("carrier_ref", connector_id=1, key="a", delivery_id=2)])
+        await tx.insert("carrier_ref", [row("carrier_ref", connector_id=1, key="b", delivery_id=2)])
+        await tx.forget_keys(1, ["b"])
+    assert await ask(store_url, "SELECT id, lane, buried_ms FROM job ORDER BY id") == [(1, "c2", NOW_MS), (3, "c2", 0)]
+    assert await ask(store_url, "SELECT key, delivery_id FROM carrier_ref") == [("a", 2)]
+
+
+async def test_lease_heeds_what_the_same_transaction_did_to_jobs(driver: HotDriver) -> None:
+    await put(driver, "job", *(row("job", id=number) for number in (1, 2)))
+    async with committed(driver) as tx:
+        await tx.insert("job", [row("job", id=3), row("job", id=4, lease_until_ms=NOW_MS + 1)])
+        assert [job.id for job in await tx.lease("c1", 1, 2, NOW_MS, NOW_MS + 1, 0, -1)] == [1, 2]
+        await tx.jobs_done([3])
+        await tx.jobs_again([("dispatch", "c1", 0, 1, 2)])
+        assert [job.id for job in await tx.lease("c1", 1, 9, NOW_MS, NOW_MS + 1, 0, -1)] == [2]
+
+
+async def test_many_rows_at_once_are_all_there(driver: HotDriver, store_url: str) -> None:
+    count = 600
+    async with committed(driver) as tx:
+        for table in HOT_COLUMNS:
+            await tx.insert(table, [row(table, **_keys(table, number)) for number in range(count)])
+        await tx.jobs_done(range(0, count, 2))
+    for table in HOT_COLUMNS:
+        assert await ask(store_url, f"SELECT count(*) FROM {table}") == [(count // 2 if table == "job" else count,)]
+
+
+def _keys(table: str, number: int) -> dict[str, Any]:
+    """What makes a row of a table different from the others."""
+    for column in ("id", "key", "number"):
+        if column in HOT_COLUMNS[table]:
+            return {column: str(number) if column == "key" else number}
+    raise AssertionError(table)
+
+
 async def test_uncertain_deliveries_are_found_by_connector_and_recipient(driver: HotDriver) -> None:
     rows = [
         row("delivery", id=41, message_id=40, state="uncertain", connector_id=3, recipient="1"),
