@@ -65,6 +65,10 @@ BOOKS_FIRST_S = 60.0
 LAG_STEP_S = 0.25
 """How often the event loop's lateness is measured."""
 
+HEAD_MAX_BYTES = 64 << 10
+"""How long the head of a request may be that comes in pieces. The parser joins them, so that an endless one would cost memory
+without a bound and time by its square."""
+
 STOP_WEB_S = 10
 """How long requests that are under way may take when the process stops."""
 
@@ -199,11 +203,12 @@ class App:
             self._requests = RequestLog(self.rt)
             self._spawn("requests", self._requests.run())
         application = make_app(self.rt, lambda: self.is_ready, requests=self._requests)
-        plain = _Listener(application, http.host, http.port)
+        arrives_s = http.request_timeout_s
+        plain = _Listener(application, http.host, http.port, request_timeout_s=arrives_s)
         self._listeners.append(plain)
         self.ports.http = await plain.open()
         if http.tls_port is not None and http.tls_cert is not None and http.tls_key is not None:
-            secure = _Listener(application, http.host, http.tls_port, http.tls_cert, http.tls_key)
+            secure = _Listener(application, http.host, http.tls_port, http.tls_cert, http.tls_key, arrives_s)
             self._listeners.append(secure)
             self.ports.https = await secure.open()
             self._spawn("certificate", secure.follow_certificate(self.rt.clock))
@@ -408,24 +413,72 @@ class _Joined:
             self._waiting.clear()
 
 
+class _Settings(uvicorn.Config):
+    """uvicorn's settings, with one that it lacks."""
+
+    request_timeout_s: float
+
+
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP, over connections that join what is written."""
+    """uvicorn's HTTP, over connections that join what is written, and which end if a request's head does not.
+
+    A body that is being read is not watched here: whoever reads it does so, in `dialects.web`.
+    """
+
+    _head_bytes = 0
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A first request must come."""
         super().connection_made(cast("asyncio.Transport", _Joined(transport, self.loop)))
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Whatever came: one request as a rule, or several, or a piece of one."""
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:  # a head is complete
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+                self._head_bytes = 0
+        elif before is None or not before.more_body:  # a piece of a head
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_MAX_BYTES:
+                self.send_400_response("The head of the request is too large.")
+            self._wait_for_head()
+        elif before.response_complete:  # the rest of a body that nobody reads
+            self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody waits any more."""
+        super().connection_lost(exc)
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _wait_for_head(self) -> None:
+        if self._deadline is None:
+            settings = cast("_Settings", self.config)
+            self._deadline = self.loop.call_later(settings.request_timeout_s, self.transport.close)
 
 
 class _Listener:
     """One web port. With a certificate it speaks TLS, and takes a renewed certificate without a restart."""
 
     def __init__(
-        self, application: Any, host: str, port: int, certificate: Path | None = None, key: Path | None = None
+        self,
+        application: Any,
+        host: str,
+        port: int,
+        certificate: Path | None = None,
+        key: Path | None = None,
+        request_timeout_s: float = 30.0,
     ) -> None:
         self._certificate = certificate
         self._key = key
         self._host = host
         self._port = port
-        self._config = uvicorn.Config(
+        self._config = _Settings(
             application,
             http=_Protocol,
             loop="none",
@@ -439,6 +492,7 @@ class _Listener:
             ssl_certfile=certificate,
             ssl_keyfile=key,
         )
+        self._config.request_timeout_s = request_timeout_s
         self._server = _Server(self._config)
         self._task: asyncio.Task[None] | None = None
 

@@ -1,0 +1,85 @@
+"""The web port against callers who never end their request: their time and their space are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from berid.app import HEAD_MAX_BYTES, _Listener
+
+ENDS_S = 10.0
+ARRIVES_S = 0.3
+"""How long a request may take to arrive, here."""
+
+QUICK = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+LATE = b"GET /late HTTP/1.1\r\nHost: here\r\n\r\n"
+
+
+async def _answer(scope: Any, receive: Any, send: Any) -> None:
+    """204 at once, or after twice the time that a request has to arrive; bodies are read only under /read."""
+    if scope["path"] == "/late":
+        await asyncio.sleep(2 * ARRIVES_S)
+    if scope["path"] == "/read":
+        while (await receive()).get("more_body"):
+            pass
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    listener = _Listener(_answer, "127.0.0.1", 0, request_timeout_s=ARRIVES_S)
+    yield await listener.open()
+    await listener.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ("", ""),
+        ("", "GET / HTTP/1.1\r\nHo"),
+        (QUICK.decode(), "GET / HTTP/1.1\r\nHost: here\r\n"),
+        ("POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 9999\r\n\r\n", "x"),
+    ],
+    ids=["nothing", "half a head", "half a head after a request", "a body that was refused unread"],
+)
+async def test_connection_ends_when_a_request_does_not(port: int, before: str, said: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    if before:
+        writer.write(before.encode())
+        assert b"204" in await reader.readuntil(b"\r\n\r\n")
+    writer.write(said.encode())
+    assert await asyncio.wait_for(reader.read(), ENDS_S) == b""
+    writer.close()
+
+
+async def test_head_that_has_no_end_is_not_kept(port: int) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def flood() -> None:
+        writer.write(b"GET / HTTP/1.1\r\nX-Long: ")
+        for _ in range(100):
+            writer.write(b"a" * HEAD_MAX_BYTES)
+            await asyncio.wait_for(writer.drain(), ENDS_S)
+            await asyncio.sleep(0)
+
+    with pytest.raises(ConnectionError):
+        await flood()
+    writer.close()
+
+
+async def test_slow_answers_and_slow_bodies_are_not_the_lines_business(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(LATE)
+    assert b"204" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ENDS_S)
+    writer.write(b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: 200000\r\n\r\n")
+    for _ in range(4):
+        writer.write(b"x" * 50_000)
+        await asyncio.sleep(ARRIVES_S / 2)
+    assert b"204" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ENDS_S)
+    writer.write(QUICK)
+    assert b"204" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ENDS_S)
+    writer.close()
