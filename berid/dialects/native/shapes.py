@@ -144,7 +144,7 @@ def read_moment(text: str | int, field: str) -> int:
         at_ms = text
     else:
         try:
-            moment = datetime.fromisoformat(text)
+            moment = datetime.fromisoformat(text.upper())  # RFC 3339 allows a small t and z
         except ValueError:
             raise _no_moment(field) from None
         if moment.tzinfo is None:
@@ -169,8 +169,8 @@ def read_bound(text: str, field: str) -> int:
     try:
         digits = text.isascii() and text.isdigit() and len(text) <= 15
         return first_id_at(read_moment(int(text) if digits else text.replace(" ", "+"), field))
-    except Refused as error:
-        raise refused(RefusalKind.MALFORMED, error.refusals[0].detail, field) from None
+    except Refused:
+        raise refused(RefusalKind.MALFORMED, "this is not a time by RFC 3339 with its offset", field) from None
 
 
 def write_cursor(identifier: int) -> str | None:

@@ -228,6 +228,11 @@ async def test_list_refuses_what_it_cannot_read(api: Api, query: str, field: str
     assert (answer.status, answer.json["code"], answer.json["field"]) == (400, "malformed", field)
 
 
+async def test_bound_that_is_no_time_is_not_taken_for_a_plan(api: Api) -> None:
+    answer = await api("GET", "/messages?to=%2B966500000001")
+    assert answer.json["detail"] == "this is not a time by RFC 3339 with its offset"
+
+
 async def test_query_with_nul_is_refused(api: Api) -> None:
     answer = await api("GET", "/messages?reference=a%00b")
     assert (answer.status, answer.json["code"]) == (400, "malformed")

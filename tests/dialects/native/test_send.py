@@ -100,7 +100,14 @@ async def test_encoding_decides_the_parts(api: Api, fields: dict[str, Any], part
 
 
 @pytest.mark.parametrize(
-    "send_at", ["2026-09-21T18:13:20+03:00", "2026-09-21T15:13:20Z", START_MS + 3_600_000, "20260921T151320.000Z"]
+    "send_at",
+    [
+        "2026-09-21T18:13:20+03:00",
+        "2026-09-21T15:13:20Z",
+        "2026-09-21t15:13:20z",
+        START_MS + 3_600_000,
+        "20260921T151320.000Z",
+    ],
 )
 async def test_message_can_be_planned(api: Api, send_at: Any) -> None:
     said = await api.send(send_at=send_at, valid_for_s=60)
