@@ -109,21 +109,16 @@ async def accept(rt: Runtime, caller: Caller, submission: Submission, scope: Sco
     """
     started_s = rt.clock.ticks_s()
     with rt.trace.span("accept", dialect=caller.dialect, recipients=len(submission.recipients)):
-        accepted = await _accept_one(rt, caller, submission, scope)
-    rt.metrics.accept_took(rt.clock.ticks_s() - started_s)
-    return accepted
+        order = await _decide(rt, caller, submission, scope)
+        if len(order.lines) > PAGE:
+            from berid.flow.load import accept_large
 
-
-async def _accept_one(rt: Runtime, caller: Caller, submission: Submission, scope: Scope) -> Accepted:
-    order = await _decide(rt, caller, submission, scope)
-    if len(order.lines) > PAGE:
-        from berid.flow.load import accept_large
-
-        accepted = await accept_large(rt, order)
-    else:
-        accepted = (await rt.store.hot.do(ACCEPT, [order]))[0]
+            accepted = await accept_large(rt, order)
+        else:
+            accepted = (await rt.store.hot.do(ACCEPT, [order]))[0]
     if not accepted.is_replay:
         rt.metrics.accepted(submission.channel, caller.dialect, caller.mode, accepted.total)
+    rt.metrics.accept_took(rt.clock.ticks_s() - started_s)
     return accepted
 
 
