@@ -1,8 +1,11 @@
 """Databases for tests: all tables at once, and rows of which a test says only what matters to it."""
 
+import asyncio
+import contextlib
 import itertools
 import sqlite3
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -59,15 +62,18 @@ async def make_tables(url: str) -> None:
 async def ask(url: str, question: str, *values: Any) -> list[tuple[Any, ...]]:
     """All rows that a query gives a second connection: what is committed. Values stand for $1, $2, …; writing works too."""
     if url.startswith("sqlite"):
-        connection = sqlite3.connect(sqlite_path(url), isolation_level=None)
-        rows = [tuple(row) for row in connection.execute(question.replace("$", "?"), values)]
-        connection.close()
-        return rows
+        # In a thread: whoever holds the lock of the database may need this one's loop to give it back.
+        return await asyncio.to_thread(_ask_sqlite, sqlite_path(url), question.replace("$", "?"), values)
     server = await asyncpg.connect(url)
     try:
         return [tuple(row) for row in await server.fetch(question, *values)]
     finally:
         await server.close()
+
+
+def _ask_sqlite(path: Path, question: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return [tuple(row) for row in connection.execute(question, values)]
 
 
 @cache
