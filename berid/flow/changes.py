@@ -6,7 +6,10 @@ the journal grows, customers are told. `Changes` is the one place where that is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -22,7 +25,32 @@ from berid.store.hot import HotTx, Tracked
 CALLBACK_LEASE_MS = 120_000
 """Longer than one call with its time limit, and than a full lane takes to drain."""
 
+ID_BLOCK = 32
+"""Ids are taken in blocks: one by one they would ask for the time at every line."""
+
 _encode = msgspec.json.Encoder().encode
+
+
+class _Payload(msgspec.Struct, gc=False):
+    """The data of an event about a delivery; `options` are those of its message, if it has any."""
+
+    type: str
+    created_ms: int
+    delivery_id: str
+    message_id: str
+    channel: str
+    mode: str
+    to: str
+    sender: str
+    state: str
+    reason: str
+    units: int
+    reference: str
+    dialect: str
+    total: int
+    accepted_ms: int
+    sent_ms: int
+    options: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(slots=True)
@@ -39,7 +67,7 @@ class Changes:
     again: list[tuple[str, str, int, int, int]] = field(default_factory=list)
     new_jobs: list[tuple[Any, ...]] = field(default_factory=list)
     callbacks: list[tuple[Any, ...]] = field(default_factory=list)
-    tells: list[tuple[str, Tell]] = field(default_factory=list)
+    tells: dict[str, list[Tell]] = field(default_factory=dict)
     """Leased callbacks by lane: to be pushed after the commit, or withdrawn."""
     parked: list[tuple[Any, ...]] = field(default_factory=list)
     unparked: list[int] = field(default_factory=list)
@@ -47,13 +75,20 @@ class Changes:
     erased: list[int] = field(default_factory=list)
     counts: list[tuple[Any, ...]] = field(default_factory=list)
     """Metrics to raise once it is on disk: (method, arguments…). A batch may be tried twice; it is counted once."""
+    _settled: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How many deliveries of a channel have come to a final state; counted as `counts` are."""
     _money: dict[tuple[int, int, str, int], list[int]] = field(default_factory=dict)
     _given_back: Spent = field(default_factory=dict)
+    _ids: Iterator[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        blocks = iter(partial(self.rt.ids.take, ID_BLOCK), range(0))
+        self._ids = chain.from_iterable(blocks)
 
     def journal(self, row: Tracked, kind: str, detail: dict[str, Any] | None = None) -> None:
         """Append one line to the delivery's history."""
         text = _encode(detail).decode() if detail else ""
-        self.events.append((row.id, self.rt.ids.next(), kind, self.now_ms, text))
+        self.events.append((row.id, next(self._ids), kind, self.now_ms, text))
 
     def advance(self, row: Tracked, state: State, reason: str = "", detail: dict[str, Any] | None = None) -> None:
         """Put a delivery into `state`, with its journal line and its event; the caller has asked `may_follow`."""
@@ -63,7 +98,8 @@ class Changes:
             row.final_ms = self.now_ms
             if row.body_kind == "sealed":
                 self.erased.append(row.message_id)
-            self.counts.append((self.rt.metrics.settled, row.channel, row.state))
+            settled = (row.channel, row.state)
+            self._settled[settled] = self._settled.get(settled, 0) + 1
         self.rows[row.id] = row
         self.journal(row, row.state, detail)
         self._tell(row, state)
@@ -110,11 +146,12 @@ class Changes:
     ) -> None:
         """Write one callback and its job; leased to this process when the lane in memory has room."""
         rt = self.rt
-        callback_id = rt.ids.next()
+        callback_id = next(self._ids)
         lane = rt.lanes.get(lane_name)
         is_leased = lane is not None and lane.admit(1, account_id, 1)
         if is_leased:
-            self.tells.append((lane_name, Tell(callback_id, endpoint_id, account_id, event, payload, self.now_ms, 1)))
+            told = Tell(callback_id, endpoint_id, account_id, event, payload, self.now_ms, 1)
+            self.tells.setdefault(lane_name, []).append(told)
         self.callbacks.append((callback_id, account_id, endpoint_id, delivery_id, event, payload, self.now_ms))
         self.new_jobs.append(
             (
@@ -132,27 +169,26 @@ class Changes:
 
     def payload(self, row: Tracked, event: str) -> str:
         """The event's data as it will be told, frozen now: later states do not change what was true at this one."""
-        data: dict[str, Any] = {
-            "type": event,
-            "created_ms": self.now_ms,
-            "delivery_id": show("dlv", row.id),
-            "message_id": show("msg", row.message_id),
-            "channel": row.channel,
-            "mode": row.mode,
-            "to": row.recipient,
-            "sender": row.sender,
-            "state": row.state,
-            "reason": row.reason,
-            "units": row.units,
-            "reference": row.reference,
-            "dialect": row.dialect,
-            "total": row.total,
-            "accepted_ms": row.created_ms,
-            "sent_ms": row.sent_ms,
-        }
-        if row.options:
-            data["options"] = msgspec.Raw(row.options.encode())
-        return _encode(data).decode()
+        payload = _Payload(
+            event,
+            self.now_ms,
+            show("dlv", row.id),
+            show("msg", row.message_id),
+            row.channel,
+            row.mode,
+            row.recipient,
+            row.sender,
+            row.state,
+            row.reason,
+            row.units,
+            row.reference,
+            row.dialect,
+            row.total,
+            row.created_ms,
+            row.sent_ms,
+            msgspec.Raw(row.options.encode()) if row.options else msgspec.UNSET,
+        )
+        return _encode(payload).decode()
 
     def unpark(self, connector_id: int) -> None:
         """Count one parked report less."""
@@ -161,7 +197,6 @@ class Changes:
 
     async def write(self, tx: HotTx) -> None:
         """Write everything collected."""
-        rt = self.rt
         if self.rows:
             await tx.change(list(self.rows.values()))
         if self.refs:
@@ -175,7 +210,7 @@ class Changes:
             entries: list[tuple[Any, ...]] = []
             for (wallet_id, account_id, kind, message_id), (amount, count) in self._money.items():
                 entries.append(
-                    (rt.ids.next(), account_id, wallet_id, kind, amount, message_id, count, self.now_ms, "", "")
+                    (next(self._ids), account_id, wallet_id, kind, amount, message_id, count, self.now_ms, "", "")
                 )
                 change = wallets.setdefault(wallet_id, [0, 0, 0])
                 for place, part in enumerate(effect(EntryKind(kind), amount)):
@@ -201,14 +236,16 @@ class Changes:
         """After the commit: hand the leased callbacks to their lanes, and count what has happened."""
         for count, *words in self.counts:
             count(*words)
-        for lane, tell in self.tells:
-            self.rt.lanes[lane].push([tell], held=1)
+        for settled, count in self._settled.items():
+            self.rt.metrics.settled(*settled, count)
+        for lane, tells in self.tells.items():
+            self.rt.lanes[lane].push(tells, held=len(tells))
 
     def withdraw(self) -> None:
         """After a rollback: give the places back, and forget what was noted in memory."""
         rt = self.rt
-        for lane, _ in self.tells:
-            rt.lanes[lane].withdraw(1)
+        for lane, tells in self.tells.items():
+            rt.lanes[lane].withdraw(len(tells))
         for row in self.parked:
             rt.parked[row[1]] -= 1
         for connector_id in self.unparked:

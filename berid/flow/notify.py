@@ -34,6 +34,10 @@ CALLS_AT_ONCE = 8
 BATCH_MAX = 500
 """Events in one call at most, whatever the endpoint asks for."""
 
+GATHER = 100
+GATHER_S = 0.01
+"""While calls are under way, fewer events than this wait so long for others: a call costs as much as fifty events in it."""
+
 DISCOVER_S = 0.25
 """How often the table is asked for hosts that have due work and no lane in memory."""
 
@@ -42,10 +46,10 @@ IDLE_END_S = 30.0
 
 
 class _Try(msgspec.Struct):
-    """What came of one try of one callback. `due_ms` 0 means told; -1 means no further try."""
+    """What came of one try, of events that travelled together. `due_ms` 0 means told; -1 means no further try."""
 
     rt: Runtime
-    tell: Tell
+    tells: Sequence[Tell]
     status: int
     error: str
     elapsed_ms: int
@@ -59,18 +63,20 @@ async def _record_tries(tx: HotTx, tries: list[_Try]) -> list[Exception | None]:
     await tx.insert(
         "callback_try",
         [
-            (item.tell.callback_id, rt.ids.next(), item.at_ms, item.status, item.error, item.elapsed_ms)
+            (tell.callback_id, identifier, item.at_ms, item.status, item.error, item.elapsed_ms)
             for item in tries
             if item.at_ms
+            for tell, identifier in zip(item.tells, rt.ids.take(len(item.tells)), strict=True)
         ],
     )
-    done = [item.tell.callback_id for item in tries if item.due_ms == 0]
+    done = [tell.callback_id for item in tries if item.due_ms == 0 for tell in item.tells]
     again = [
-        ("callback", item.lane, item.due_ms, item.tell.attempts, item.tell.callback_id)
+        ("callback", item.lane, item.due_ms, tell.attempts, tell.callback_id)
         for item in tries
         if item.due_ms > 0
+        for tell in item.tells
     ]
-    buried = [(item.at_ms, item.error, item.tell.callback_id) for item in tries if item.due_ms < 0]
+    buried = [(item.at_ms, item.error, tell.callback_id) for item in tries if item.due_ms < 0 for tell in item.tells]
     if done:
         await tx.jobs_done(done)
     if again:
@@ -200,6 +206,8 @@ class _Host:
             lane.wake.clear()
             if lane.has_spilled and lane.room * 2 >= lane.capacity:
                 await self._refill()
+            if self._calls and 0 < len(lane) < GATHER:
+                await rt.clock.sleep(GATHER_S)
             while len(lane) and len(self._calls) < CALLS_AT_ONCE and not self._is_stopping:
                 self._busy_s = rt.clock.ticks_s()
                 self._start_calls(lane.take(BATCH_MAX))
@@ -208,9 +216,9 @@ class _Host:
             await lane.wake.wait()
         if self._calls:
             await asyncio.gather(*self._calls, return_exceptions=True)
-        rows = [_Try(rt, tell, 0, "", 0, 0, rt.clock.now_ms(), lane.name) for tell in lane.empty()]
-        if rows:
-            await self._record(rows)
+        left = lane.empty()
+        if left:
+            await self._record([_Try(rt, left, 0, "", 0, 0, rt.clock.now_ms(), lane.name)])
 
     async def _refill(self) -> None:
         rt, lane = self._rt, self.lane
@@ -248,20 +256,18 @@ class _Host:
         rt = self._rt
         at_ms = rt.clock.now_ms()
         if endpoint is None or endpoint.state != "on":
-            await self._record(
-                [_Try(rt, tell, 0, "the endpoint is off", 0, at_ms, -1, self.lane.name) for tell in tells]
-            )
+            await self._record([_Try(rt, tells, 0, "the endpoint is off", 0, at_ms, -1, self.lane.name)])
             return
         if endpoint.kind == binds.KIND:
             await self._record(await self._over_binds(endpoint, tells, at_ms))
             return
         status, error, elapsed_ms, is_told = await tell_endpoint(rt, endpoint, tells)
         rt.metrics.callback("told" if is_told else "failed", len(tells))
+        if is_told:
+            await self._record([_Try(rt, tells, status, error, elapsed_ms, at_ms, 0, self.lane.name)])
+            return
         await self._record(
-            [
-                _Try(rt, tell, status, error, elapsed_ms, at_ms, 0 if is_told else self._next_ms(tell), self.lane.name)
-                for tell in tells
-            ]
+            [_Try(rt, [tell], status, error, elapsed_ms, at_ms, self._next_ms(tell), self.lane.name) for tell in tells]
         )
 
     async def _over_binds(self, endpoint: Endpoint, tells: list[Tell], at_ms: int) -> list[_Try]:
@@ -279,10 +285,10 @@ class _Host:
         for tell, error in zip(tells, outcomes, strict=True):
             if error is None:
                 tell.attempts -= 1
-                tries.append(_Try(rt, tell, 0, "", 0, 0, rt.clock.now_ms(), lane))
+                tries.append(_Try(rt, [tell], 0, "", 0, 0, rt.clock.now_ms(), lane))
                 continue
             rt.metrics.callback("failed" if error else "told")
-            tries.append(_Try(rt, tell, 0, error, elapsed_ms, at_ms, self._next_ms(tell) if error else 0, lane))
+            tries.append(_Try(rt, [tell], 0, error, elapsed_ms, at_ms, self._next_ms(tell) if error else 0, lane))
         return tries
 
     def _next_ms(self, tell: Tell) -> int:

@@ -7,6 +7,7 @@ backwards.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,8 +40,8 @@ async def settle(rt: Runtime, reports: Sequence[DeliveryReport]) -> None:
     Raises `StoreAway` when it is not: the carrier must not be answered then, or must be told to repeat.
     """
     fresh = [report for report in reports if (report.connector_id, report.key) not in rt.recent_keys]
-    for report in reports:
-        rt.metrics.receipt(report.connector_id, report.state)
+    for (connector_id, state), count in Counter((report.connector_id, report.state) for report in reports).items():
+        rt.metrics.receipt(connector_id, state, count)
     if fresh:
         with rt.trace.span("settle", reports=len(fresh)):
             await rt.store.hot.do(SETTLE, [_Told(rt, report) for report in fresh])

@@ -16,6 +16,7 @@ import functools
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -228,6 +229,10 @@ def _away(method: Any) -> Any:
     return guarded
 
 
+_by_due = itemgetter(5, 0)
+"""The order of leased jobs: due time, then id."""
+
+
 class SqliteTx:
     """The statements. See `HotTx` for what each one promises."""
 
@@ -419,21 +424,16 @@ class SqliteTx:
         """See `HotTx.lease`."""
         found: list[LeasedJob] = []
         while wanted := room - len(found):
-            shares = self._lease_round(lane, priority, wanted, now_ms, after_account)
-            rows = [row for share in shares for row in share]
-            self._connection.executemany(
-                "UPDATE job SET lease_until_ms = ?, slot = ?, attempts = attempts + 1 WHERE id = ?",
-                [(until_ms, slot, row[0]) for row in rows],
-            )
-            found += [LeasedJob(*row) for row in rows]
+            shares = self._lease_round(lane, priority, wanted, now_ms, until_ms, slot, after_account)
+            found += [LeasedJob(*row) for share in shares for row in share]
             if not shares or max(map(len, shares)) < -(-wanted // len(shares)):
                 break  # nobody had more than a share
         return found
 
     def _lease_round(
-        self, lane: str, priority: int, room: int, now_ms: int, after_account: int
+        self, lane: str, priority: int, room: int, now_ms: int, until_ms: int, slot: int, after_account: int
     ) -> list[list[tuple[Any, ...]]]:
-        """A share of `room` due jobs for each account that has some, in turn.
+        """Lease a share of `room` due jobs for each account that has some, in turn.
 
         Accounts are found by skipping along the index, so a million jobs of one cost nothing; one whose first job is not
         due yet costs the skip.
@@ -461,11 +461,12 @@ class SqliteTx:
         share = -(-room // max(1, len(accounts)))
         for account_id in accounts:
             rows = execute(
-                "SELECT id, kind, lane, priority, account_id, due_ms, attempts FROM job WHERE lane = ? AND priority = ? "
-                "AND account_id = ? AND due_ms <= ? AND lease_until_ms = 0 AND buried_ms = 0 ORDER BY due_ms, id LIMIT ?",
-                (lane, priority, account_id, now_ms, min(share, room)),
+                "UPDATE job SET lease_until_ms = ?, slot = ?, attempts = attempts + 1 WHERE id IN (SELECT id FROM job "
+                "WHERE lane = ? AND priority = ? AND account_id = ? AND due_ms <= ? AND lease_until_ms = 0 AND buried_ms = 0 "
+                "ORDER BY due_ms, id LIMIT ?) RETURNING id, kind, lane, priority, account_id, due_ms, attempts - 1",
+                (until_ms, slot, lane, priority, account_id, now_ms, min(share, room)),
             ).fetchall()
-            shares.append(rows)
+            shares.append(sorted(rows, key=_by_due))
             room -= len(rows)
             if room <= 0:
                 break
@@ -494,12 +495,33 @@ class SqliteTx:
     @_away
     async def outgoing(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
         """See `HotTx.outgoing`."""
-        return self._connection.execute(
-            "SELECT d.id, d.message_id, d.account_id, m.priority, m.sender, d.recipient, m.body, m.body_kind, m.alphabet, "
-            "m.parts, d.expires_ms, d.attempt, d.route_id, m.dialect, d.state, m.due_ms, m.category, d.country, d.reason "
-            "FROM json_each(?) j CROSS JOIN delivery d ON d.id = j.value JOIN message m ON m.id = d.message_id",
+        rows = self._connection.execute(
+            "SELECT d.id, d.message_id, d.account_id, d.recipient, d.expires_ms, d.attempt, d.route_id, d.state, d.country, "
+            "d.reason FROM json_each(?) j CROSS JOIN delivery d ON d.id = j.value",
             (_list(ids),),
         ).fetchall()
+        messages = self._messages(
+            "priority, sender, body, body_kind, alphabet, parts, dialect, due_ms, category", {row[1] for row in rows}
+        )
+        found: list[tuple[Any, ...]] = []
+        for (
+            delivery_id,
+            message_id,
+            account_id,
+            recipient,
+            expires_ms,
+            attempt,
+            route_id,
+            state,
+            country,
+            reason,
+        ) in rows:
+            priority, sender, body, body_kind, alphabet, parts, dialect, due_ms, category = messages[message_id]
+            found.append(
+                (delivery_id, message_id, account_id, priority, sender, recipient, body, body_kind, alphabet, parts,
+                 expires_ms, attempt, route_id, dialect, state, due_ms, category, country, reason)
+            )  # fmt: skip
+        return found
 
     @_away
     async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int]]:

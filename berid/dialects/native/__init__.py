@@ -30,7 +30,7 @@ from berid.dialects.native.endpoint import Endpoint as ApiEndpoint
 from berid.dialects.native.shapes import metadata_of, or_none, rfc3339
 from berid.dialects.web import Route
 from berid.domain.errors import RefusalKind
-from berid.domain.report import Endpoint
+from berid.domain.report import EVENT_OF_STATE, Endpoint
 from berid.flow.endpoints import secrets_of
 from berid.flow.notify import event_id
 from berid.flow.ports import Runtime, Tell
@@ -50,8 +50,57 @@ ENDPOINTS: tuple[ApiEndpoint, ...] = (
 _INNER = frozenset({"type", "created_ms", "dialect", "total", "options"})
 """Members of an event's data that are said elsewhere, or are no receiver's business."""
 
+_OF_STATES = frozenset(EVENT_OF_STATE.values())
+
+
+class _Outcome(msgspec.Struct, gc=False):
+    """What is told of an event about a delivery (`Changes.payload`)."""
+
+    delivery_id: str
+    message_id: str
+    channel: str
+    mode: str
+    to: str
+    sender: str
+    state: str
+    reason: str
+    units: int
+    reference: str
+    accepted_ms: int
+    sent_ms: int
+    options: dict[str, str] = {}
+
+
+class _Delivery(msgspec.Struct, gc=False):
+    """The same as the receiver reads it, in this order."""
+
+    delivery_id: str
+    message_id: str
+    channel: str
+    mode: str
+    to: str
+    sender: str
+    state: str
+    reason: str
+    units: int
+    reference: str
+    accepted_at: str | None
+    sent_at: str | None
+    metadata: dict[str, str]
+
+
+class _Event(msgspec.Struct, gc=False):
+    """One event as the receiver reads it."""
+
+    id: str
+    type: str
+    created_at: str
+    data: _Delivery | dict[str, Any]
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_outcome = msgspec.json.Decoder(_Outcome).decode
 
 
 class NativeDialect:
@@ -80,8 +129,32 @@ class NativeDialect:
         return 200 <= status < 300
 
 
-def _event(tell: Tell) -> dict[str, Any]:
-    payload = _decode(tell.payload)
+def _event(tell: Tell) -> _Event:
+    data = _delivery(tell.payload) if tell.event in _OF_STATES else _other(tell.payload)
+    return _Event(event_id(tell), tell.event, rfc3339(tell.created_ms), data)
+
+
+def _delivery(text: str) -> _Delivery:
+    told = _decode_outcome(text)
+    return _Delivery(
+        told.delivery_id,
+        told.message_id,
+        told.channel,
+        told.mode,
+        told.to,
+        told.sender,
+        told.state,
+        told.reason,
+        told.units,
+        told.reference,
+        or_none(told.accepted_ms),
+        or_none(told.sent_ms),
+        metadata_of(told.options) if told.options else {},
+    )
+
+
+def _other(text: str) -> dict[str, Any]:
+    payload = _decode(text)
     data: dict[str, Any] = {}
     for name, value in payload.items():
         if name.endswith("_ms") and name not in _INNER:
@@ -90,7 +163,7 @@ def _event(tell: Tell) -> dict[str, Any]:
             data[name] = value
     if "delivery_id" in payload:
         data["metadata"] = metadata_of(payload.get("options", {}))
-    return {"id": event_id(tell), "type": tell.event, "created_at": rfc3339(tell.created_ms), "data": data}
+    return data
 
 
 dialect = NativeDialect()

@@ -56,7 +56,7 @@ async def create(api: Api, **fields: Any) -> Any:
     return answer.json
 
 
-def tell(identifier: int, event: str = "message.delivered", **payload: Any) -> Tell:
+def tell(identifier: int, event: str = "callback.test", **payload: Any) -> Tell:
     """One event on its way."""
     body = msgspec.json.encode({"type": event, "created_ms": START_MS, **payload}).decode()
     return Tell(identifier, 1, ACCOUNT_ID, event, body, START_MS, 1)
