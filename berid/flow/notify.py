@@ -342,11 +342,12 @@ async def tell_endpoint(rt: Runtime, endpoint: Endpoint, tells: Sequence[Tell]) 
     body, headers = dialect.render(rt, endpoint, tells)
     if failpoint.armed:
         failpoint.hit("notify.before_post")
+    begun_s = rt.clock.ticks_s()
     try:
         with rt.trace.span("callback", endpoint=endpoint.id, events=len(tells)):
             answer = await rt.http.post(endpoint.url, body, headers)
     except NetError as error:
-        return 0, f"{error.kind}: {error}", 0, False
+        return 0, f"{error.kind}: {error}", round((rt.clock.ticks_s() - begun_s) * 1000), False
     if failpoint.armed:
         failpoint.hit("notify.after_post")
     if dialect.is_told(rt, endpoint, answer.status, answer.body):
