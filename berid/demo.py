@@ -139,7 +139,7 @@ async def run(config: Config, say: Callable[[str], None], has_reader: bool = Fal
                 if ready_file is not None:
                     at_end.callback(ready_file.unlink, missing_ok=True)  # not before it is ours
                     write_privately(ready_file, json.dumps(ready, indent=2) + "\n")
-                say(welcome(ready))
+                say(welcome(ready, has_reader))
 
             await serve(config, announce)
     finally:
@@ -317,14 +317,18 @@ def describe(app: App, carrier: Carrier, tokens: Tokens) -> dict[str, Any]:
     }
 
 
-def welcome(ready: dict[str, Any]) -> str:
-    """What the person who started the demo reads: the address, a token, and calls that can be pasted."""
+def welcome(ready: dict[str, Any], has_reader: bool = False) -> str:
+    """What the person who started the demo reads: the address, a token, and calls that can be pasted.
+
+    `has_reader` announces the messages that `run` then shows.
+    """
     url, token = ready["base_url"], ready["bearer_token"]
     authorization = f"-H 'Authorization: Bearer {token}'"
     json_type = "-H 'Content-Type: application/json'"
     theirs = f'{{"recipients":[966500000001],"body":"hello","sender":"{SENDER}"}}'
     ours = f'{{"to":"966500000001","text":"hello","sender":"{SENDER}"}}'
     smpp = ready["smpp"]
+    handsets = "What arrives on its handsets is shown here:\n\n" if has_reader else ""
     return f"""Berid serves at {url}
 
   test token    {token}   (account Demo, SAR)
@@ -344,9 +348,7 @@ See what became of it:
   curl '{url}/api/v1/messages?limit=1' {authorization}
 
 The carrier is simulated: nothing leaves this machine. Ctrl-C stops it; a second start gives the same tokens.
-What arrives on its handsets is shown here:
-
-"""
+{handsets}"""
 
 
 def write_privately(file: Path, text: str) -> None:

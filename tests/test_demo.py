@@ -216,6 +216,8 @@ def test_ready_object_names_what_can_be_reached(host: str, url: str) -> None:
         "carrier": {"smpp_port": 5000, "smtp_port": None, "sip_port": None, "graph_url": None},
     }
     assert f"curl -X POST {url}/v1/messages -H 'Authorization: Bearer bt_x'" in demo.welcome(ready)
+    assert "is shown here" not in demo.welcome(ready)
+    assert demo.welcome(ready, has_reader=True).endswith("is shown here:\n\n")
 
 
 def on_handset(number: str, sender: str, text: bytes) -> HandsetMessage:
