@@ -17,7 +17,7 @@ import msgspec
 from berid.base.ids import show
 from berid.domain.ledger import EntryKind, effect
 from berid.domain.message import FINAL, MoneyState, State
-from berid.domain.report import EVENT_OF_STATE
+from berid.domain.report import EVENT_OF_STATE, Endpoint
 from berid.domain.spending import Spent, day_of
 from berid.flow.ports import Runtime, Tell
 from berid.store.hot import HotTx, Tracked
@@ -27,6 +27,11 @@ CALLBACK_LEASE_MS = 120_000
 
 ID_BLOCK = 32
 """Ids are taken in blocks: one by one they would ask for the time at every line."""
+
+_WORDS = {state: state.value for state in State}
+_CHARGE, _RELEASE = EntryKind.CHARGE.value, EntryKind.RELEASE.value
+_CHARGED, _RELEASED = MoneyState.CHARGED.value, MoneyState.RELEASED.value
+"""The plain words: taking one from its member costs more than the rest of such a line."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -79,6 +84,8 @@ class Changes:
     """How many deliveries of a channel have come to a final state; counted as `counts` are."""
     _money: dict[tuple[int, int, str, int], list[int]] = field(default_factory=dict)
     _given_back: Spent = field(default_factory=dict)
+    _wanting: dict[tuple[int, int, str], list[Endpoint]] = field(default_factory=dict)
+    """The endpoints that want an event of an application, as far as this batch has asked."""
     _ids: Iterator[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +99,7 @@ class Changes:
 
     def advance(self, row: Tracked, state: State, reason: str = "", detail: dict[str, Any] | None = None) -> None:
         """Put a delivery into `state`, with its journal line and its event; the caller has asked `may_follow`."""
-        row.state = state.value
+        row.state = _WORDS[state]
         row.reason = reason
         if state in FINAL:
             row.final_ms = self.now_ms
@@ -106,36 +113,39 @@ class Changes:
 
     def charge(self, row: Tracked) -> None:
         """Turn the delivery's hold into a charge, if it still is one."""
-        self._move(row, EntryKind.CHARGE, MoneyState.CHARGED)
+        self._move(row, _CHARGE, _CHARGED)
 
     def release(self, row: Tracked) -> None:
         """Give the delivery's hold back, if it still is one."""
-        self._move(row, EntryKind.RELEASE, MoneyState.RELEASED)
+        self._move(row, _RELEASE, _RELEASED)
 
-    def _move(self, row: Tracked, kind: EntryKind, state: MoneyState) -> None:
+    def _move(self, row: Tracked, kind: str, money: str) -> None:
         if row.money != MoneyState.HELD:
             return
-        row.money = state.value
+        row.money = money
         self.rows[row.id] = row
         if row.price_micros:
-            total = self._money.setdefault((row.wallet_id, row.account_id, kind.value, row.message_id), [0, 0])
+            total = self._money.setdefault((row.wallet_id, row.account_id, kind, row.message_id), [0, 0])
             total[0] += row.price_micros
             total[1] += 1
-            account = self.rt.directory.accounts.get(row.account_id)
-            if kind is EntryKind.RELEASE and account is not None:
+            account = self.rt.directory.accounts.get(row.account_id) if kind is _RELEASE else None
+            if account is not None:
                 place = (row.wallet_id, day_of(row.created_ms, account.zone), row.application_id)
                 self._given_back[place] = self._given_back.get(place, 0) - row.price_micros
 
     def _tell(self, row: Tracked, state: State) -> None:
         """One callback row and job for every endpoint of the account that wants this event."""
         event = EVENT_OF_STATE.get(state)
-        endpoints = self.rt.directory.endpoints.get(row.account_id)
-        if event is None or not endpoints:
+        if event is None:
             return
+        place = (row.account_id, row.application_id, event)
+        wanting = self._wanting.get(place)
+        if wanting is None:
+            endpoints = self.rt.directory.endpoints.get(row.account_id, ())
+            wanting = [endpoint for endpoint in endpoints if endpoint.wants(row.application_id, event)]
+            self._wanting[place] = wanting
         payload = ""
-        for endpoint in endpoints:
-            if not endpoint.wants(row.application_id, event):
-                continue
+        for endpoint in wanting:
             if endpoint.kind == "smpp" and (row.dialect != "smpp" or '"rd"' not in row.options):
                 continue  # a bind hears of what it has submitted, if it asked for receipts
             payload = payload or self.payload(row, event)

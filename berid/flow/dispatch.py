@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -318,6 +319,8 @@ class Dispatcher:
         self._started: dict[int, Tracked] = {}
         """What is handed over, as `start` left it: no more than the connector has room for."""
         self._outcomes: list[_Done] = []
+        self._turn_ms = 0
+        """When the first of them came."""
         self._flushes: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
         self._cursors = [-1, -1, -1]
@@ -470,18 +473,20 @@ class Dispatcher:
             return  # their leases run out and they are looked at again
 
     def _report(self, outgoing: Outgoing, outcome: Outcome) -> None:
-        """One outcome; those of one turn of the loop are recorded together."""
-        rt = self._rt
+        """One outcome; those of one turn of the loop are recorded together, with one time."""
         if not self._outcomes:
             asyncio.get_running_loop().call_soon(self._flush)
+            self._turn_ms = self._rt.clock.now_ms()
         row = self._started.pop(outgoing.delivery_id, None)
-        self._outcomes.append(_Done(rt, outgoing, self._id, outcome, rt.clock.now_ms(), row))
-        rt.metrics.outcome(self._id, "sent" if isinstance(outcome, Sent) else type(outcome).__name__.lower())
+        self._outcomes.append(_Done(self._rt, outgoing, self._id, outcome, self._turn_ms, row))
 
     def _flush(self) -> None:
         dones, self._outcomes = self._outcomes, []
-        if dones:
-            self._keep(self._flushes, self._record(dones))
+        if not dones:
+            return
+        for kind, count in Counter(type(done.outcome) for done in dones).items():
+            self._rt.metrics.outcome(self._id, kind.__name__.lower(), count)
+        self._keep(self._flushes, self._record(dones))
 
     async def _record(self, dones: list[_Done]) -> None:
         """Record outcomes, however long the store is away: they are known nowhere else."""

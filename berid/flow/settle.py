@@ -115,13 +115,14 @@ def remember_sent(changes: Changes) -> None:
 
     A row of this memory is only believed: should it have changed since, `HotTx.change` finds out, and it is read.
     """
-    sent = changes.rt.sent
+    sent, rows, left_as = changes.rt.sent, changes.rows, State.SENT.value
     for connector_id, key, delivery_id, _part, _sent_ms in changes.refs:
-        sent.pop((connector_id, key), None)
-        row = changes.rows[delivery_id]
-        if row.state == State.SENT and row.parts_left == 1:
-            row.left_as = row.state
-            sent[connector_id, key] = row
+        place = (connector_id, key)
+        sent.pop(place, None)
+        row = rows[delivery_id]
+        if row.state == left_as and row.parts_left == 1:
+            row.left_as = left_as
+            sent[place] = row
     while len(sent) > SENT:
         del sent[next(iter(sent))]
 

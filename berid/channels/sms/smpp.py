@@ -108,6 +108,10 @@ STORE_AWAY_FIRST_S, STORE_AWAY_LAST_S = 0.1, 5.0
 ANSWER_LATE_S = 2.0
 """A carrier that has waited so long for our answer may be about to repeat; none is known that waits for less than five."""
 
+_TAKEN = (SubmitSmResp, DataSmResp)
+_DELIVERED = (DeliverSm, DataSm)
+"""What a carrier brings us."""
+
 _ROK = int(CommandStatus.ESME_ROK)
 _TRY_AGAIN = int(CommandStatus.ESME_RX_T_APPN)
 _MAY_SUBMIT = (State.BOUND_TX, State.BOUND_TRX)
@@ -440,7 +444,7 @@ class SmppConnector:
             self._on_refusal(bind, flight, part, status, sent_s, now_s)
             return
         pdu = event.pdu
-        assert isinstance(pdu, SubmitSmResp | DataSmResp)
+        assert isinstance(pdu, _TAKEN)
         bind.has_worked = True
         flight.ids[part] = pdu.message_id
         flight.accepted += 1
@@ -677,7 +681,7 @@ class SmppConnector:
         messages: list[InboundSms] = []
         for request in requests:
             pdu = request.pdu
-            assert isinstance(pdu, DeliverSm | DataSm)
+            assert isinstance(pdu, _DELIVERED)
             if is_receipt(pdu):
                 reports.append(self.translator.read_receipt(pdu, now_ms))
             else:
@@ -768,7 +772,7 @@ class _Bind(asyncio.Protocol):
                     sent_s = cast(_Token, event.token)[2]
                     connector.on_response(self, event, now_s)
             elif type(event) is Request:
-                if isinstance(event.pdu, DeliverSm | DataSm):
+                if isinstance(event.pdu, _DELIVERED):
                     self._inbox.append(event)
             else:
                 self._on_other(event, now_s)
