@@ -12,7 +12,7 @@ LAYERS = [
     {"cli"},
     {"demo"},
     {"app"},
-    {"portal", "dialects", "channels"},
+    {"portal", "dialects", "channels", "listener"},
     {"flow"},
     {"queue"},
     {"store", "net", "tls"},

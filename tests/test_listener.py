@@ -1,14 +1,14 @@
-"""The web port against callers who never end their request: their time and their space are bounded."""
+"""The web port: how answers leave, and callers who never end their request: their time and their space are bounded."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
 import pytest
 
-from berid.app import HEAD_MAX_BYTES, _Listener
+from berid.listener import HEAD_MAX_BYTES, Listener, _Joined
 
 ENDS_S = 10.0
 ARRIVES_S = 0.3
@@ -31,7 +31,7 @@ async def _answer(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    listener = _Listener(_answer, "127.0.0.1", 0, request_timeout_s=ARRIVES_S)
+    listener = Listener(_answer, "127.0.0.1", 0, request_timeout_s=ARRIVES_S)
     yield await listener.open()
     await listener.close()
 
@@ -83,3 +83,54 @@ async def test_slow_answers_and_slow_bodies_are_not_the_lines_business(port: int
     writer.write(QUICK)
     assert b"204" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ENDS_S)
     writer.close()
+
+
+class _Line(asyncio.Transport):
+    """A connection that remembers what was written, call by call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.seen.append(bytes(data))
+
+    def close(self) -> None:
+        self.seen.append(b"closed")
+
+
+async def test_what_is_written_in_one_turn_leaves_together_and_before_the_end() -> None:
+    line = _Line()
+    joined = _Joined(line, asyncio.get_running_loop())
+    joined.write(b"head,")
+    joined.write(b"body")
+    assert line.seen == []
+    await asyncio.sleep(0)
+    assert line.seen == [b"head,body"]
+    joined.write(b"last")
+    joined.close()
+    await asyncio.sleep(0)
+    assert line.seen == [b"head,body", b"last", b"closed"]
+
+
+async def test_first_piece_of_a_long_answer_arrives_while_the_next_is_being_made() -> None:
+    may_go_on = asyncio.Event()
+
+    async def slow(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        start: MutableMapping[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
+        await send(start)
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        await may_go_on.wait()
+        await send({"type": "http.response.body", "body": b"second"})
+
+    listener = Listener(slow, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", await listener.open())
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        assert await asyncio.wait_for(reader.readuntil(b"first"), ENDS_S)
+        may_go_on.set()
+        assert b"second" in await asyncio.wait_for(reader.read(), ENDS_S)
+    finally:
+        writer.close()
+        await listener.close()
