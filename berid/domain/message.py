@@ -12,6 +12,7 @@ from enum import Enum, IntEnum, StrEnum
 import msgspec
 
 from berid.domain.errors import Refusal
+from berid.domain.otp import Code
 
 
 class Priority(IntEnum):
@@ -171,6 +172,8 @@ class Submission(msgspec.Struct, frozen=True):
     A channel that is not installed must be among them."""
     options: dict[str, str] = {}
     """Small things a dialect wants to see again when it reports: kept with the message, never interpreted here."""
+    code: Code | None = None
+    """The one-time password in it: counted against the limits, and kept, by the commit that accepts the message."""
 
 
 BILLING_OPTION = "billing"

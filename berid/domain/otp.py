@@ -8,6 +8,8 @@ from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 
+from berid.domain.errors import Refusal, RefusalKind
+
 WINDOW_MS = 600_000
 """The ten minutes in which sends and checks of one number and purpose are counted together."""
 
@@ -31,6 +33,34 @@ class Verdict(StrEnum):
     ALREADY_VERIFIED = "already_verified"
     UNKNOWN = "unknown"
     """No code was sent to this number for this purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What is kept of a code: a keyed hash, for whom and what it is, and until when it is good."""
+
+    id: int
+    recipient: str
+    purpose: str
+    digest: str
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What happened to a number and purpose in the window: sends, checks used, and when the oldest send was."""
+
+    sends: int = 0
+    checks_used: int = 0
+    oldest_ms: int = 0
+
+
+def why_limited(seen: Recent, now_ms: int) -> Refusal | None:
+    """Why no further code may be sent now: OTP_LIMIT, with the time to wait."""
+    if seen.sends < SENDS_MAX and seen.checks_used < CHECKS_MAX:
+        return None
+    wait_s = max(1.0, (seen.oldest_ms + WINDOW_MS - now_ms) / 1000)
+    return Refusal(RefusalKind.OTP_LIMIT, "too many codes for this number", "to", retry_after_s=wait_s)
 
 
 @dataclass(frozen=True, slots=True)

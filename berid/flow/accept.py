@@ -27,6 +27,7 @@ from berid.domain.message import (
     State,
     Submission,
 )
+from berid.domain.otp import CHECKS_MAX, WINDOW_MS, Code, Recent, why_limited
 from berid.domain.pricing import quote
 from berid.domain.routing import Route
 from berid.domain.rules import QUIET
@@ -47,6 +48,10 @@ _PRIORITY = {
 LEASE_MS = 60_000
 """How long a leased job is ours. Longer than a full lane takes to drain: a lane holds two seconds of its
 connector's rate."""
+
+
+_CodePlace = tuple[int, str, str]
+"""Where codes are counted: application, number and purpose."""
 
 
 class _Way(msgspec.Struct):
@@ -394,6 +399,7 @@ async def _accept(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
     balances = await tx.wallets({wallet_id for order in orders for wallet_id in order.holds})
     left = {wallet_id: available for wallet_id, (available, _) in balances.items()}
     spent = await spent_before(tx, orders)
+    seen = await _codes_before(tx, orders)
 
     results: list[Accepted | Exception] = []
     messages: list[tuple[Any, ...]] = []
@@ -401,6 +407,7 @@ async def _accept(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
     entries: list[tuple[Any, ...]] = []
     jobs: list[tuple[Any, ...]] = []
     idempotency: list[tuple[Any, ...]] = []
+    coded: dict[_CodePlace, list[Order]] = {}
     taken: dict[int, int] = {}
     spending: Spent = {}
     for order in orders:
@@ -409,7 +416,9 @@ async def _accept(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
         if key is not None and key in used and idem is not None:
             results.append(replay(used[key], idem[1]))
             continue
-        short = why_short(order, balances, left) or why_over(order, spent)
+        place_of_code = _code_place(order)
+        short = why_limited(seen.get(place_of_code, Recent()), order.now_ms) if place_of_code is not None else None
+        short = short or why_short(order, balances, left) or why_over(order, spent)
         if short is not None:
             order.rt.metrics.refused(short.kind.value, order.caller.dialect)
             results.append(Refused(short))
@@ -427,6 +436,10 @@ async def _accept(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
             used[key] = (idem[1], answer)
         messages.append(message_row(order, "open"))
         _rows(order, deliveries, entries, jobs)
+        if place_of_code is not None:
+            before = seen.get(place_of_code, Recent())
+            seen[place_of_code] = Recent(before.sends + 1, before.checks_used, before.oldest_ms or order.now_ms)
+            coded.setdefault(place_of_code, []).append(order)
         results.append(accepted)
     if messages:
         await tx.insert("message", messages)
@@ -439,7 +452,59 @@ async def _accept(tx: HotTx, orders: list[Order]) -> list[Accepted | Exception]:
         await tx.add_spent(spending)
     if idempotency:
         await tx.insert("idempotency", idempotency)
+    if coded:
+        await _keep_codes(tx, coded, seen)
     return results
+
+
+def _code_place(order: Order) -> _CodePlace | None:
+    code = order.submission.code
+    return (order.caller.application.id, code.recipient, code.purpose) if code is not None else None
+
+
+async def _codes_before(tx: HotTx, orders: Sequence[Order]) -> dict[_CodePlace, Recent]:
+    """What was sent in the window to the numbers of those orders that are one-time passwords."""
+    coded = {place: order for order in orders if (place := _code_place(order)) is not None}
+    if not coded:
+        return {}
+    return await tx.codes(coded, min(order.now_ms for order in coded.values()) - WINDOW_MS)
+
+
+async def _keep_codes(tx: HotTx, coded: dict[_CodePlace, list[Order]], seen: dict[_CodePlace, Recent]) -> None:
+    """Keep the codes of accepted orders. The last one to a number for a purpose replaces all before it."""
+    rows = [
+        _code_row(order, seen[place].checks_used, "open" if order is orders[-1] else "replaced")
+        for place, orders in coded.items()
+        for order in orders
+    ]
+    await tx.replace_codes([(*place, _code_of(orders[-1]).id) for place, orders in coded.items()])
+    await tx.insert("otp", rows)
+
+
+def _code_of(order: Order) -> Code:
+    assert order.submission.code is not None
+    return order.submission.code
+
+
+def _code_row(order: Order, checks_used: int, state: str) -> tuple[Any, ...]:
+    """The row of table `otp`, in the order of `HOT_COLUMNS`."""
+    code, caller = _code_of(order), order.caller
+    return (
+        code.id,
+        caller.account.id,
+        caller.application.id,
+        caller.mode,
+        code.recipient,
+        order.lines[0].way.country,
+        code.purpose,
+        code.digest,
+        state,
+        CHECKS_MAX - checks_used,
+        order.message_id,
+        order.ids[0],
+        order.now_ms,
+        code.expires_ms,
+    )
 
 
 def replay(stored: tuple[str, str], body_hash: str) -> Accepted | Exception:

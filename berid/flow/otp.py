@@ -19,13 +19,12 @@ from berid.base.phone import country_of
 from berid.domain.account import Caller, Scope
 from berid.domain.errors import Refusal, RefusalKind, Refused, refused
 from berid.domain.message import Accepted, Category, Content, Submission
-from berid.domain.otp import CHECKS_MAX, DIGITS, SENDS_MAX, WINDOW_MS, Check, Verdict, new_code, wording
+from berid.domain.otp import DIGITS, WINDOW_MS, Check, Code, Verdict, new_code, why_limited, wording
 from berid.domain.report import VERIFIED_EVENT, VERIFIED_KINDS
 from berid.flow.accept import accept, explain
 from berid.flow.ports import Runtime
 from berid.store import Tx, callbacks
 from berid.store import otp as codes
-from berid.store.hot import StoreAway
 
 PLACEHOLDER = "{code}"
 """Where the code stands in a caller's own wording, unless his dialect has another word for it."""
@@ -79,6 +78,9 @@ async def send_code(
     body = _fill(text, placeholders, code) if text else wording(language, caller.account.name, code)
     if body == text:
         faults = [*faults, Refusal(RefusalKind.CONTENT_INVALID, "the text has no place for the code", "text")]
+    now_ms = rt.clock.now_ms()
+    identifier = rt.ids.next()
+    expires_ms = now_ms + rt.config.validity.otp_s * 1000
     submission = Submission(
         channel="sms",
         sender=sender or rt.config.dispatch.otp_sender,
@@ -90,61 +92,32 @@ async def send_code(
         billing=billing,
         faults=faults,
         options=options or {},
+        code=Code(identifier, number, purpose, _digest(rt, identifier, number, purpose, code), expires_ms),
     )
     if faults or not number:
         raise Refused(*await explain(rt, caller, submission, scope))
-    now_ms = rt.clock.now_ms()
-    identifier = rt.ids.next()
-    expires_ms = now_ms + rt.config.validity.otp_s * 1000
-    application = caller.application
     try:
-        await _reserve(rt, caller, number, purpose, identifier, code, now_ms, expires_ms)
-    except Refused as limited:
-        # Waiting does not help against what else may be wrong, and some dialects tell that first.
-        raise Refused(*limited.refusals, *await explain(rt, caller, submission, scope)) from None
-    try:
+        _check_blocks(rt, caller, number)
         accepted = await accept(rt, caller, submission, scope)
-    except (Refused, StoreAway):
-        async with rt.store.transaction() as tx:
-            await codes.unsent(tx, application.id, identifier)
-        raise
-    async with rt.store.transaction() as tx:
-        await codes.lock_number(tx, application.id, number, purpose)
-        sent_in = accepted.message_id, accepted.deliveries[0].id
-        await codes.sent(tx, application.id, number, purpose, identifier, *sent_in)
+    except Refused as error:
+        limited = _limits_among(error) or await _why_limited(rt, caller, number, purpose, now_ms)
+        if not limited:
+            raise
+        # Waiting does not help against what else may be wrong, and some dialects tell that first.
+        raise Refused(*limited, *await explain(rt, caller, submission, scope)) from None
     return SentCode(identifier, code, accepted, expires_ms)
 
 
-async def _reserve(
-    rt: Runtime, caller: Caller, number: str, purpose: str, identifier: int, code: str, now_ms: int, expires_ms: int
-) -> None:
-    """Count a code against the limits and keep its hash, before it is sent. Raises `Refused` with OTP_LIMIT."""
-    _check_blocks(rt, caller, number)
-    application = caller.application
-    async with rt.store.transaction() as tx:
-        await codes.lock_number(tx, application.id, number, purpose)
-        seen = await codes.recent(tx, application.id, number, purpose, now_ms - WINDOW_MS)
-        if seen.sends >= SENDS_MAX or seen.checks_used >= CHECKS_MAX:
-            wait_s = max(1.0, (seen.oldest_ms + WINDOW_MS - now_ms) / 1000)
-            raise refused(RefusalKind.OTP_LIMIT, "too many codes for this number", "to", retry_after_s=wait_s)
-        await codes.add(
-            tx,
-            {
-                "id": identifier,
-                "account_id": caller.account.id,
-                "application_id": application.id,
-                "mode": caller.mode,
-                "recipient": number,
-                "country": country_of(number) or "",
-                "purpose": purpose,
-                "digest": _digest(rt, identifier, number, purpose, code),
-                "state": "open",
-                "checks_left": CHECKS_MAX - seen.checks_used,
-                "checks_used": 0,
-                "created_ms": now_ms,
-                "expires_ms": expires_ms,
-            },
-        )
+def _limits_among(error: Refused) -> list[Refusal]:
+    return [refusal for refusal in error.refusals if refusal.kind is RefusalKind.OTP_LIMIT]
+
+
+async def _why_limited(rt: Runtime, caller: Caller, number: str, purpose: str, now_ms: int) -> list[Refusal]:
+    """Whether a code that was refused for another reason would have been one too many as well."""
+    async with rt.store.read() as tx:
+        seen = await codes.recent(tx, caller.application.id, number, purpose, now_ms - WINDOW_MS)
+    limited = why_limited(seen, now_ms)
+    return [limited] if limited is not None else []
 
 
 def _fill(text: str, placeholders: Sequence[str], code: str) -> str:
@@ -168,7 +141,7 @@ async def check_code(
             row = await codes.find(tx, application_id, otp_id)
         else:
             row = await codes.newest(tx, application_id, number, purpose)
-        if row is None or row.state == "unsent":
+        if row is None:
             return Check(Verdict.UNKNOWN, 0)
         spent = await codes.spend_check(tx, application_id, row.id, now_ms)
         if spent is None:

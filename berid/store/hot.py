@@ -26,6 +26,7 @@ import msgspec
 
 from berid.base import failpoint
 from berid.base.clock import Clock
+from berid.domain.otp import Recent
 from berid.domain.rules import QUIET
 from berid.domain.spending import Spent
 
@@ -60,6 +61,10 @@ HOT_COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "inbound_part": (
         "connector_id", "sender", "recipient", "reference", "number", "total", "body", "received_ms",
+    ),
+    "otp": (
+        "id", "account_id", "application_id", "mode", "recipient", "country", "purpose", "digest", "state",
+        "checks_left", "message_id", "delivery_id", "created_ms", "expires_ms",
     ),
 }  # fmt: skip
 """The columns that `HotTx.insert` expects, in order; every other column takes its default."""
@@ -181,6 +186,13 @@ class HotTx(Protocol):
 
     async def add_spent(self, spent: Spent) -> None:
         """Change what the messages of a day have cost; negative amounts are given back."""
+
+    async def codes(self, places: Iterable[tuple[int, str, str]], since_ms: int) -> dict[tuple[int, str, str], Recent]:
+        """(application, number, purpose) → what happened there after `since_ms`; nobody else can send a code there until
+        the commit."""
+
+    async def replace_codes(self, rows: Sequence[tuple[int, str, str, int]]) -> None:
+        """End the open codes of (application, number, purpose) that are older than the one with this id."""
 
     async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> list[Tracked]:
         """Write the intent: deliveries that may leave (`MAY_LEAVE`) and are not past their validity become *sending* on

@@ -24,6 +24,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.dialects import postgresql
 
+from berid.domain.otp import Recent
 from berid.domain.spending import Spent
 from berid.store.hot import (
     DELIVERY_COLUMNS,
@@ -129,6 +130,12 @@ _PARTS = {
         "UPDATE wallet w SET available_micros = w.available_micros + r.available_micros, "
         "held_micros = w.held_micros + r.held_micros, spent_micros = w.spent_micros + r.spent_micros "
         "FROM {rows} r WHERE w.id = r.id RETURNING w.id",
+    ),
+    "replace": _Part(
+        "otp",
+        ("application_id", "recipient", "purpose", "id"),
+        "UPDATE otp o SET state = 'replaced' FROM {rows} r WHERE o.application_id = r.application_id "
+        "AND o.recipient = r.recipient AND o.purpose = r.purpose AND o.state = 'open' AND o.id < r.id",
     ),
     # Wallets first: whoever changes what a wallet has spent holds its row.
     "spend": _Part(
@@ -337,7 +344,7 @@ class PostgresTx:
         self.connection = connection
         self._kept: dict[str, list[tuple[Any, ...]]] = {}
         """Rows to be written, by part."""
-        self._touched: dict[str, set[Any]] = {"delivery": set(), "job": set(), "carrier_ref": set()}
+        self._touched: dict[str, set[Any]] = {"delivery": set(), "job": set(), "carrier_ref": set(), "otp": set()}
         """Of the tables whose rows change: the keys of those for which something is kept."""
         self._money: dict[int, list[int]] = {}
         self._spent: Spent = {}
@@ -450,6 +457,33 @@ class PostgresTx:
         """See `HotTx.add_spent`."""
         for key, micros in spent.items():
             self._spent[key] = self._spent.get(key, 0) + micros
+
+    async def codes(self, places: Iterable[tuple[int, str, str]], since_ms: int) -> dict[tuple[int, str, str], Recent]:
+        """See `HotTx.codes`. A lock on a number is one on its hash, taken in the order of these; what was committed before we
+        had it is seen by the next statement only."""
+        if self._touched["otp"]:
+            await self.flush()
+        columns = [list(column) for column in zip(*places, strict=True)]
+        await self._fetch(
+            "SELECT pg_advisory_xact_lock(hash) FROM (SELECT DISTINCT "
+            "hashtextextended('otp:' || application_id || ':' || recipient || ':' || purpose, 0) AS hash "
+            "FROM unnest($1::bigint[], $2::text[], $3::text[]) AS p(application_id, recipient, purpose) "
+            "ORDER BY hash OFFSET 0) h",
+            *columns,
+        )
+        rows = await self._fetch(
+            "SELECT o.application_id, o.recipient, o.purpose, count(*), sum(o.checks_used), min(o.created_ms) "
+            "FROM unnest($1::bigint[], $2::text[], $3::text[]) AS p(application_id, recipient, purpose) "
+            "JOIN otp o ON o.application_id = p.application_id AND o.recipient = p.recipient AND o.purpose = p.purpose "
+            "AND o.created_ms > $4 GROUP BY o.application_id, o.recipient, o.purpose",
+            *columns,
+            since_ms,
+        )
+        return {(row[0], row[1], row[2]): Recent(*row[3:]) for row in rows}
+
+    async def replace_codes(self, rows: Sequence[tuple[int, str, str, int]]) -> None:
+        """See `HotTx.replace_codes`."""
+        await self._keep("replace", "otp", {row[:3]: row for row in rows})
 
     async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> list[Tracked]:
         """See `HotTx.start_sending`."""

@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from berid.domain.otp import Recent
 from berid.domain.spending import Spent
 from berid.store.hot import (
     DELIVERY_COLUMNS,
@@ -292,6 +293,26 @@ class SqliteTx:
             "INSERT INTO spend (wallet_id, day, application_id, micros) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (wallet_id, day, application_id) DO UPDATE SET micros = micros + excluded.micros",
             [(*key, micros) for key, micros in spent.items()],
+        )
+
+    @_away
+    async def codes(self, places: Iterable[tuple[int, str, str]], since_ms: int) -> dict[tuple[int, str, str], Recent]:
+        """See `HotTx.codes`."""
+        rows = self._connection.execute(
+            "SELECT o.application_id, o.recipient, o.purpose, count(*), sum(o.checks_used), min(o.created_ms) "
+            "FROM json_each(?) j CROSS JOIN otp o ON o.application_id = j.value ->> 0 AND o.recipient = j.value ->> 1 "
+            "AND o.purpose = j.value ->> 2 AND o.created_ms > ? GROUP BY o.application_id, o.recipient, o.purpose",
+            (_list(places), since_ms),
+        )
+        return {row[:3]: Recent(*row[3:]) for row in rows}
+
+    @_away
+    async def replace_codes(self, rows: Sequence[tuple[int, str, str, int]]) -> None:
+        """See `HotTx.replace_codes`."""
+        self._connection.executemany(
+            "UPDATE otp SET state = 'replaced' WHERE application_id = ? AND recipient = ? AND purpose = ? "
+            "AND state = 'open' AND id < ?",
+            rows,
         )
 
     @_away

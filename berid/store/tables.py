@@ -762,5 +762,4 @@ otp = Table(
     _ms("verified_ms"),
     Index("ix_otp_recipient", "application_id", "recipient", "created_ms"),
 )
-"""One-time passwords, by keyed hash only. `state`: open, verified, replaced (a newer one was sent), unsent (refused or not
-accepted)."""
+"""One-time passwords, by keyed hash only. `state`: open, verified, replaced (a newer one was sent)."""

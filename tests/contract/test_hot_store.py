@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from berid.base.clock import SystemClock
+from berid.domain.otp import Recent
 from berid.store import hot_postgres, hot_sqlite, sqlite_path
 from berid.store.hot import (
     HOT_COLUMNS,
@@ -486,6 +487,43 @@ async def test_what_days_have_cost_adds_up_by_wallet_day_and_application(driver:
         await tx.add_spent({(1, 101, 7): 1})
     async with committed(driver) as tx:
         assert await tx.spent([1, 2], 100) == {(1, 100, 7): 50, (1, 101, 7): 16, (1, 101, 8): 3, (2, 101, 7): 9}
+
+
+async def test_codes_are_counted_by_application_number_and_purpose(driver: HotDriver, store_url: str) -> None:
+    mine = {"application_id": 3, "recipient": "1", "purpose": "p"}
+    await put(
+        driver,
+        "otp",
+        row("otp", **mine, created_ms=100),
+        row("otp", **mine, created_ms=200),
+        row("otp", **mine, created_ms=300),
+        row("otp", **mine, created_ms=250, state="verified"),
+        row("otp", **mine | {"recipient": "2"}, created_ms=500),
+    )
+    await ask(store_url, "UPDATE otp SET checks_used = 2 WHERE created_ms IN (200, 300)")
+    async with committed(driver) as tx:
+        places = [(3, "1", "p"), (3, "2", "p"), (3, "1", "another"), (4, "1", "p")]
+        found = await tx.codes(places, 100)
+        assert found == {(3, "1", "p"): Recent(3, 4, 200), (3, "2", "p"): Recent(1, 0, 500)}
+        await tx.insert("otp", [row("otp", **mine, created_ms=600)])
+        assert (await tx.codes(places[:1], 100))[3, "1", "p"].sends == 4
+
+
+async def test_newer_code_ends_only_the_open_ones_before_it(driver: HotDriver, store_url: str) -> None:
+    mine = {"application_id": 3, "recipient": "1", "purpose": "p"}
+    await put(
+        driver,
+        "otp",
+        row("otp", id=1, **mine),
+        row("otp", id=2, **mine, state="verified"),
+        row("otp", id=3, **mine | {"purpose": "another"}),
+        row("otp", id=4, **mine),
+        row("otp", id=5, **mine),
+    )
+    async with committed(driver) as tx:
+        await tx.replace_codes([(3, "1", "p", 5)])
+    found = await ask(store_url, "SELECT id, state FROM otp ORDER BY id")
+    assert found == [(1, "replaced"), (2, "verified"), (3, "open"), (4, "replaced"), (5, "open")]
 
 
 async def test_dropped_loading_message_leaves_nothing_and_names_its_holds(driver: HotDriver, store_url: str) -> None:
@@ -1234,6 +1272,24 @@ async def test_wallet_is_ours_alone_until_the_commit(server_url: str) -> None:
 
 
 @pytest.mark.postgres
+async def test_codes_of_a_number_are_counted_by_one_process_at_a_time(server_url: str) -> None:
+    first, second = PostgresDriver(server_url), PostgresDriver(server_url)
+    place = (1, "1", "p")
+    tx = await first.begin()
+    assert await tx.codes([place], 0) == {}
+    waiting = await second.begin()
+    other = asyncio.ensure_future(waiting.codes([place], 0))
+    while not await ask(server_url, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+        await asyncio.sleep(0.01)
+    await tx.insert("otp", [row("otp", application_id=1, recipient="1", purpose="p", created_ms=7)])
+    await first.commit()
+    assert await other == {place: Recent(1, 0, 7)}
+    await second.commit()
+    await first.close()
+    await second.close()
+
+
+@pytest.mark.postgres
 async def test_leases_of_two_processes_at_once_never_share_a_job(server_url: str) -> None:
     first, second = PostgresDriver(server_url), PostgresDriver(server_url)
     await put(first, "job", *jobs(1, 1_000, 60), *jobs(2, 5_000, 60))
@@ -1267,7 +1323,10 @@ async def test_no_hot_statement_reads_a_whole_table(server_url: str) -> None:
                 "carrier_ref", [row("carrier_ref", connector_id=1, key=f"k{n}", delivery_id=n) for n in numbers]
             )
             await tx.insert("parked_report", [row("parked_report", connector_id=1, key=f"k{n}") for n in numbers])
+            await tx.insert("otp", [row("otp", recipient=str(number), created_ms=NOW_MS) for number in numbers])
             few = list(numbers)[:20]
+            await tx.codes([(0, str(number), "") for number in few], 0)
+            await tx.replace_codes([(0, str(number), "", 1) for number in few])
             await tx.idempotent([(0, str(number)) for number in few])
             await tx.wallets([1, 2])
             await tx.move_money([(-1, 1, 0, 1)])

@@ -128,6 +128,32 @@ async def test_twenty_requests_at_once_send_five_codes(rt: Runtime, caller: Call
     assert sum(not isinstance(result, Exception) for result in found) == 5
 
 
+async def test_of_codes_sent_at_once_the_last_one_is_good(rt: Runtime, caller: Caller) -> None:
+    sent = await asyncio.gather(*(send_code(rt, caller, NUMBER) for _ in range(3)))
+    last = max(sent, key=lambda one: one.id)
+    others = [await check_code(rt, caller, one.code, otp_id=one.id) for one in sent if one is not last]
+    assert [check.verdict for check in others] == [Verdict.EXPIRED] * 2
+    assert (await check_code(rt, caller, last.code, number=NUMBER)).verdict is Verdict.VERIFIED
+
+
+async def test_what_else_is_wrong_is_told_with_the_limit(rt: Runtime, caller: Caller) -> None:
+    for _ in range(5):
+        await send_code(rt, caller, NUMBER)
+    with pytest.raises(Refused) as refusal:
+        await send_code(rt, caller, NUMBER, sender="Nobody")
+    kinds = [one.kind for one in refusal.value.refusals]
+    assert kinds == [RefusalKind.OTP_LIMIT, RefusalKind.SENDER_UNKNOWN]
+
+
+async def test_a_code_knows_its_message(rt: Runtime, caller: Caller) -> None:
+    sent = await send_code(rt, caller, NUMBER)
+    async with rt.store.read() as tx:
+        row = await codes.find(tx, caller.application.id, sent.id)
+    assert row is not None
+    assert (row.message_id, row.delivery_id) == (sent.accepted.message_id, sent.accepted.deliveries[0].id)
+    assert (row.country, row.checks_left, row.expires_ms) == ("SA", 5, sent.expires_ms)
+
+
 async def test_a_block_of_numbers_has_a_limit(rt: Runtime, caller: Caller) -> None:
     for number in range(30):
         await send_code(rt, caller, f"9665012345{number:02d}")

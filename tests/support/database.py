@@ -26,6 +26,7 @@ _GIVEN: dict[str, dict[str, Any]] = {
     "delivery": {"state": "queued", "money": "held", "charge_on": "sent", "expires_ms": FAR_MS, "recipient": "1555"},
     "job": {"kind": "dispatch", "lane": "c1", "priority": 1, "account_id": 1},
     "ledger_entry": {"kind": "hold"},
+    "otp": {"state": "open"},
 }
 
 
