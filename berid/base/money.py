@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 MICROS = 1_000_000
 """Micros in one unit of any currency."""
@@ -48,8 +49,9 @@ def parse_micros(text: str) -> int:
     return int(value * MICROS)
 
 
+@lru_cache(maxsize=1024)
 def format_micros(micros: int, decimals: int | None = None) -> str:
-    """Write micros as a decimal amount.
+    """Write micros as a decimal amount; prices are written again and again.
 
     Without `decimals`: the shortest exact form (`0.026`, `12`). With it: that many decimals, halves away from zero.
     """

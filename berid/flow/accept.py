@@ -54,6 +54,9 @@ _CodePlace = tuple[int, str, str]
 """Where codes are counted: application, number and purpose."""
 
 
+_HOLD = EntryKind.HOLD.value
+
+
 class _Way(msgspec.Struct):
     """How messages to one country leave: the route, and the connector of it that should carry them now."""
 
@@ -654,7 +657,7 @@ def hold_rows(order: Order) -> list[tuple[Any, ...]]:
             order.rt.ids.next(),
             order.caller.account.id,
             wallet_id,
-            EntryKind.HOLD.value,
+            _HOLD,
             amount,
             order.message_id,
             counts[wallet_id],
