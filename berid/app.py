@@ -31,7 +31,7 @@ from berid.flow.manage import verify_ledger
 from berid.flow.notify import Notifier
 from berid.flow.ports import Runtime
 from berid.flow.retention import Retention
-from berid.flow.sweep import Sweeper, hold_late_schedules, undo_left_loads
+from berid.flow.sweep import Sweeper, hold_late_schedules, hold_restored, undo_left_loads
 from berid.listener import Listener
 from berid.metrics import CONTENT_TYPE, Metrics
 from berid.net import Outbound
@@ -159,6 +159,9 @@ class App:
         undone = await undo_left_loads(rt)
         if undone:
             log.warning("requests that an ended process was still loading are undone", extra={"count": undone})
+        restored = await hold_restored(rt)
+        if restored:
+            log.warning("what waited in the backup that was restored is held", extra={"count": restored})
         held = await hold_late_schedules(rt, alive_ms)
         if held:
             log.warning("schedules that came due while the platform was down are held", extra={"count": held})

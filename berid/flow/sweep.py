@@ -36,7 +36,7 @@ wait so long."""
 @dataclass(slots=True)
 class _Look:
     """One delivery to look at again. `why` says what is thought of it: `waiting`, `found_sending`, `resolve`,
-    `no_receipt`, `late`."""
+    `no_receipt`, `late`, `restored`."""
 
     rt: Runtime
     delivery_id: int
@@ -110,12 +110,19 @@ def _late(changes: Changes, row: Tracked) -> None:
         changes.advance(row, State.HELD, "late_schedule")
 
 
+def _restored(changes: Changes, row: Tracked) -> None:
+    """It waited when the backup was made, and has most likely been sent since: a person decides."""
+    if State(row.state) in WAITING:
+        changes.advance(row, State.HELD, "restored")
+
+
 _JUDGES = {
     "waiting": _waiting,
     "found_sending": _found_sending,
     "resolve": _resolve,
     "no_receipt": _no_receipt,
     "late": _late,
+    "restored": _restored,
 }
 
 
@@ -159,7 +166,7 @@ async def recover_connector(rt: Runtime, connector_id: int) -> int:
 async def hold_late_schedules(rt: Runtime, last_alive_ms: int) -> int:
     """At start: schedules that came due while the platform was down longer than the limit are held, not fired.
 
-    `last_alive_ms` is the last beat of any process before (or the time of the backup that was restored).
+    `last_alive_ms` is the last beat of any process before.
     """
     limit_ms = int(rt.config.dispatch.late_schedule_limit_s * 1000)
     now_ms = rt.clock.now_ms()
@@ -173,6 +180,29 @@ async def hold_late_schedules(rt: Runtime, last_alive_ms: int) -> int:
             return total
         await look_again(rt, found, "late")
         total += len(found)
+
+
+async def hold_restored(rt: Runtime) -> int:
+    """At the first start after a restore: whatever was due by then is held, whether it was queued, planned or held already.
+
+    The database remembers it as waiting, and the world, which has not gone back with it, may have it. Returns how many there
+    were. What comes due later is as it was, and so is what is accepted from now on.
+    """
+    async with rt.store.read() as tx:
+        restored_ms = await processes.restored_ms(tx)
+    if not restored_ms:
+        return 0
+    total, last = 0, 0
+    while True:
+        async with rt.store.read() as tx:
+            found = await jobs.waiting(tx, restored_ms, last, PAGE)
+        if not found:
+            break
+        await look_again(rt, found, "restored")
+        total, last = total + len(found), found[-1]
+    async with rt.store.transaction() as tx:
+        await processes.forget_restore(tx)
+    return total
 
 
 async def undo_left_loads(rt: Runtime) -> int:

@@ -103,8 +103,8 @@ async def restore(source: Path, url: str, clock: Clock) -> Manifest:
     """Bring the backup in the folder `source` back into the database at `url`, which must be empty or absent.
 
     The copy is checked against its manifest, brought to this program's schema step, and marked: `meta` has `backup_ms` (the
-    age of what is in it) and `restored_ms` (now). What came due between the two was most likely done once already; the flow
-    reads the marks and does not do it late.
+    age of what is in it) and `restored_ms` (now). What was due by then has most likely been done once already: the first start
+    holds it (`flow.sweep.hold_restored`) and takes the marks away.
 
     Raises `BackupError`; `StoreAway` when the database cannot be reached. If PostgreSQL breaks off in the middle, the target
     is left empty; SQLite's file appears only when everything is done.

@@ -137,6 +137,25 @@ async def overdue_schedules(tx: Tx, due_before_ms: int, limit: int) -> list[int]
     return [row[0] for row in rows]
 
 
+async def waiting(tx: Tx, due_until_ms: int, after: int, limit: int) -> list[int]:
+    """Deliveries that were to leave by `due_until_ms` and have not, nor been set aside; by id, beyond `after`."""
+    delivery = tables.delivery
+    rows = await tx.execute(
+        select(job.c.id)
+        .join(delivery, delivery.c.id == job.c.id)
+        .where(
+            job.c.kind == "dispatch",
+            job.c.buried_ms == 0,
+            job.c.due_ms <= due_until_ms,
+            job.c.id > after,
+            delivery.c.state.in_(["scheduled", "held", "queued"]),
+        )
+        .order_by(job.c.id)
+        .limit(limit)
+    )
+    return [row[0] for row in rows]
+
+
 async def unfinished_loads(tx: Tx, made_before: int) -> list[int]:
     """Messages that began to load before an id's time and never finished: their process ended."""
     message = tables.message

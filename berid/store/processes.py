@@ -162,6 +162,17 @@ async def last_alive_ms(tx: Tx) -> int:
     return int(found) if found else 0
 
 
+async def restored_ms(tx: Tx) -> int:
+    """When this store was brought back from a backup and nobody has started on it since; 0 otherwise."""
+    found = (await tx.execute(select(meta.c.value).where(meta.c.key == "restored_ms"))).scalar()
+    return int(found) if found else 0
+
+
+async def forget_restore(tx: Tx) -> None:
+    """What was due when the store was brought back has been seen to."""
+    await tx.execute(delete(meta).where(meta.c.key.in_(("backup_ms", "restored_ms"))))
+
+
 async def largest_id(tx: Tx) -> int:
     """An id that no id is larger than: new ones start above it, even if the clock was set back.
 

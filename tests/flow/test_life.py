@@ -19,7 +19,7 @@ from berid.flow.dispatch import RECORD, START, _Done, _Intent
 from berid.flow.manage import verify_ledger
 from berid.flow.ports import Outcome, Runtime
 from berid.flow.settle import settle
-from berid.flow.sweep import Sweeper, hold_late_schedules, recover_connector
+from berid.flow.sweep import Sweeper, hold_late_schedules, hold_restored, recover_connector
 from berid.store import tables
 from berid.store.hot import HotTx, StoreAway, Tracked
 from tests.support.builders import (
@@ -35,6 +35,7 @@ from tests.support.builders import (
     make_runtime,
     make_submission,
 )
+from tests.support.database import ask
 
 NUMBER = "966501234567"
 HOUR_MS = 3_600_000
@@ -484,6 +485,30 @@ async def test_a_short_absence_holds_nothing(rt: Runtime) -> None:
     await send(rt, due_ms=now_ms + 1000)
     await rt.clock.advance(600)  # type: ignore[attr-defined]
     assert await hold_late_schedules(rt, now_ms) == 0
+
+
+async def test_what_waited_in_a_restored_backup_is_held_once(rt: Runtime) -> None:
+    now_ms = rt.clock.now_ms()
+    queued = await send(rt)
+    planned = await send(rt, due_ms=now_ms + HOUR_MS)
+    coming = await send(rt, due_ms=now_ms + 20 * HOUR_MS)
+    shut = await send(rt, due_ms=now_ms + HOUR_MS)
+    await ask(rt.config.database_url, "UPDATE delivery SET state = 'held', reason = 'quiet_hours' WHERE id = $1", shut)
+    assert await hold_restored(rt) == 0
+    await rt.clock.advance(9 * 3600)  # type: ignore[attr-defined]
+    await ask(
+        rt.config.database_url,
+        "INSERT INTO meta (key, value) VALUES ('backup_ms', $1), ('restored_ms', $2)",
+        str(now_ms),
+        str(rt.clock.now_ms()),
+    )
+    assert await hold_restored(rt) == 3
+    for delivery_id in (queued, planned, shut):
+        assert await state(rt, delivery_id) == ("held", "held", "restored")
+    assert (await state(rt, coming))[0] == "scheduled"
+    fresh = await send(rt)
+    assert await hold_restored(rt) == 0
+    assert (await state(rt, fresh))[0] == "queued"
 
 
 async def test_a_route_of_one_prefix_takes_its_own_numbers_of_a_list_and_no_others(rt: Runtime) -> None:
