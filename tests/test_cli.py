@@ -314,6 +314,8 @@ def test_application_must_be_named_when_there_are_two(small: Shell) -> None:
         (["route", "explain", "966501234567", "A"], 1, "no account"),
         (["job", "revive", "7"], 1, "no such job"),
         (["restore", "nowhere"], 1, "nowhere"),
+        (["config", "key", "words"], 2, "nothing is known to do with: key words"),
+        (["message", "list"], 1, "set it to a token"),
         (["send", "hi", "--to", "1", "--sender", "B"], 1, "BERID_TOKEN"),
         (["message", "show", "x"], 1, "not the id"),
     ],

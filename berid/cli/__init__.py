@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import msgspec
 import uvloop
 from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.exceptions import UnusedCliTokensError
 from sqlalchemy.exc import DBAPIError
 
 from berid import __version__
@@ -34,6 +35,8 @@ from berid.store.hot import StoreAway
 from berid.store.schema import SchemaOutdated
 
 DONE, NOT_DONE, NOT_UNDERSTOOD, INTERRUPTED = 0, 1, 2, 130
+
+_HELP = "berid COMMAND --help says what there is"
 
 app = App(
     name="berid",
@@ -134,8 +137,11 @@ def main(argv: Sequence[str] | None = None, env: Mapping[str, str] | None = None
         if call is None:  # the help or the version was asked for, and has been printed
             return DONE
         return _run(call, surroundings, settings)
+    except UnusedCliTokensError as error:
+        unused = " ".join(error.unused_tokens or ())
+        return _fail(is_json, NOT_UNDERSTOOD, f"nothing is known to do with: {unused}", _HELP)
     except CycloptsError as error:
-        return _fail(is_json, NOT_UNDERSTOOD, str(error), "berid COMMAND --help says what there is")
+        return _fail(is_json, NOT_UNDERSTOOD, str(error), _HELP)
     except ConfigError as error:
         return _fail(is_json, NOT_UNDERSTOOD, str(error))
     except Failed as error:

@@ -315,7 +315,7 @@ async def list_jobs(*, buried: bool = False, lane: str = "", after: int = 0, lim
     Parameters
     ----------
     buried
-        Those that were set aside: late schedules, and callbacks that were given up.
+        Those that were set aside: late schedules, what a restored backup held, and callbacks that were given up.
     lane
         Only this lane: c and a connector's number, or h and a callback's host.
     after
@@ -354,7 +354,8 @@ async def cancel_jobs(identifier: list[int], /, *, at: At) -> None:
     """
     async with at.runtime() as rt:
         count = await manage.cancel_jobs(rt, at.actor, identifier)
-    at.say(f"{count} of {len(identifier)} given up; the others have just left.", cancelled=count)
+    left = "" if count == len(identifier) else "; the others have just left"
+    at.say(f"{count} of {len(identifier)} given up{left}.", cancelled=count)
 
 
 async def _set_state(at: At, name: str, state: str) -> None:

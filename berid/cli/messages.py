@@ -132,7 +132,10 @@ async def _call(
     """The answer of the installation. Raises `Failed` in its words when it is not a yes."""
     token = at.env.get(TOKEN_ENV, "")
     if not token:
-        raise Failed(f"there is no token in {TOKEN_ENV}", f"export {TOKEN_ENV}=bt_…, and {URL_ENV} if it is elsewhere")
+        raise Failed(
+            f"there is no token in {TOKEN_ENV}",
+            f"set it to a token, and {URL_ENV} if the platform is elsewhere",
+        )
     url = at.env.get(URL_ENV, "") or f"http://{at.config.http.host}:{at.config.http.port}"
     given = {"Authorization": f"Bearer {token}", **(headers or {})}
     if body is not None:

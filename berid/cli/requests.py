@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from berid.base.ids import first_id_at
@@ -20,7 +18,7 @@ async def show_requests(
     *,
     account: str = "",
     status: int = 0,
-    kind: RefusalKind | Literal[""] = "",
+    kind: RefusalKind | None = None,
     path: str = "",
     message: str = "",
     since: str = "",
@@ -48,7 +46,7 @@ async def show_requests(
     """
     wanted = WantedRequests(
         status=status,
-        kind=str(kind),
+        kind=kind.value if kind else "",
         path=path,
         message_id=read_id("msg", message) if message else 0,
         since_id=first_id_at(read_moment(since)) if since else 0,

@@ -548,6 +548,12 @@ async def test_route_that_cannot_be_followed_is_refused(office: Office, more: di
     assert (await business(office)).routes == ()
 
 
+async def test_explain_reads_numbers_as_people_write_them(office: Office, account_id: int) -> None:
+    assert (await manage.explain(office, "+966 50 123 4567", "otp", "test", account_id)).number == "966501234567"
+    with pytest.raises(Refused):
+        await manage.explain(office, "abc", "otp", "test", account_id)
+
+
 async def test_explain_says_of_each_route_why_not(office: Office, account_id: int) -> None:
     connector_id = await simulator(office)
     spare_id = await simulator(office, "spare")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from berid.base.ids import show
-from berid.base.phone import country_name, country_of
+from berid.base.phone import country_name, country_of, lenient
 from berid.base.secret import Vault
 from berid.domain.message import Category
 from berid.domain.pricing import Quote, quote
@@ -161,6 +161,10 @@ async def explain(
         raise unfit("mode", "the mode must be test or live")
     if category not in [each.value for each in Category]:
         raise unfit("category", f"the category must be one of {', '.join(each.value for each in Category)}")
+    recipient = lenient(number)
+    if recipient is None:
+        raise unfit("number", "the number must have its country's code: 966500000000")
+    number = recipient
     async with office.store.read() as tx:
         business = await directory.load(tx, with_books=False)
     if account_id not in business.accounts:
