@@ -42,6 +42,7 @@ async def test_command_line_shows_the_log(house: House, is_json: bool, capsys: p
         assert [(each["status"], each["kinds"], each["account"]) for each in nobodys] == [(401, ["token_invalid"], "")]
         assert len(json.loads(await shown("--limit", "1"))) == 1
         assert json.loads(await shown("--kind", "no_route")) == []
+        assert [each["kinds"] for each in json.loads(await shown("--kind", "token-invalid"))] == [["token_invalid"]]
     else:
         assert "sender_missing" in await shown("--status", "422", "--path", "/api/v1/messages")
         assert "There are no requests" in await shown("--since", "2100-01-01")
