@@ -119,8 +119,9 @@ class Message(msgspec.Struct):
     deliveries: list[Delivery]
 
 
+@lru_cache(maxsize=1024)
 def rfc3339(at_ms: int) -> str:
-    """A time in UTC: `2026-12-24T18:00:00.000Z`."""
+    """A time in UTC: `2026-12-24T18:00:00.000Z`. What is told together shares most of its times."""
     return f"{_second(at_ms // 1000)}.{at_ms % 1000:03}Z"
 
 
