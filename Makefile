@@ -18,11 +18,14 @@ run:             ## start the platform with simulated carriers, on this machine
 test: setup      ## every test, on SQLite and PostgreSQL, whole processes included
 	$(PY) -m pytest -n $(WORKERS)
 
-check: setup     ## format, lint, types and the tests that need no other process; under a minute
+check: setup     ## format, lint, types, import layers and the fast tests; under a minute
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest -n $(WORKERS) -m "not postgres and not scenario"
+	$(PY) -m pytest -n $(WORKERS) -m "not postgres and not scenario" $(FAST)
+
+# What needs no open door: the path itself, and all that it is made of.
+FAST := $(addprefix tests/,base domain wire queue store flow test_config.py test_house.py test_layers.py test_metrics.py)
 
 kill: setup      ## kill the process at every failpoint and at random, on both stores, and count what is left
 	$(PY) -m tests.kill
