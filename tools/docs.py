@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from berid import cli, config
+from berid.channels.sms import settings as connectors
 from berid.dialects.native import problems
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES: dict[str, Callable[[], str]] = {
     "docs/cli.md": cli.reference,
     "docs/config.md": config.reference,
+    "docs/connectors.md": connectors.reference,
     "docs/errors.md": problems.page,
 }
 """Every generated page and the function that gives its text."""

@@ -126,6 +126,58 @@ SETTINGS: Mapping[str, Setting] = _settings()
 `msgspec.NODEFAULT` means that it must be given."""
 
 
+def reference() -> str:
+    """The page docs/connectors.md: every setting of a link to a carrier, its default and what it does."""
+    page = [
+        "# Links to carriers",
+        "",
+        "<!-- Written by `make docs` from berid/channels/sms/settings.py; change that file, not this one. -->",
+        "",
+        "A *connector* is one login at one carrier, with all of its binds. A *route* says which messages take it, and which",
+        "connectors they try one after the other. A running platform takes over every change within a second.",
+        "",
+        "    berid connector add north --set host=smpp.north.example --set system_id=us --settings secret.toml",
+        "    berid route add everything --connector north",
+        "    berid connector set north rate=50 submit_id_form=hex receipt_id_form=decimal",
+        "",
+        'with `password = "..."` in `secret.toml`, which a command line would show to others. It is kept sealed.',
+        "",
+        "What most carriers' papers ask for: `system_type`, `rate`, `window` and `binds`, TON and NPI. What few of them say is",
+        "whether the ids in receipts are written as those in responses. If receipts find no delivery",
+        "(`berid_parked_receipts_total` rises), compare the two and set:",
+        "",
+        "| the carrier writes | `submit_id_form` | `receipt_id_form` |",
+        "|---|---|---|",
+        "| both the same | as_is | as_is |",
+        "| hexadecimal in responses, decimal in receipts | hex | decimal |",
+        "| decimal in responses, hexadecimal in receipts | decimal | hex |",
+        "| one form, with zeros in front or letters of another case | hex or decimal | the same |",
+        "| now this, now that; its hexadecimal ids always have a letter | either | either |",
+        "",
+        "| setting | default | what it does |",
+        "|---|---|---|",
+    ]
+    for each in SETTINGS.values():
+        if each.default is msgspec.NODEFAULT:
+            default = "required"
+        else:
+            default = f"`{str(each.default).lower() if isinstance(each.default, bool) else each.default}`"
+        expected = _expected(each)
+        page.append(
+            f"| `{each.name}` | {default if each.default not in ('', {}) else ''} | "
+            f"{each.about} {expected[:1].upper()}{expected[1:]}. |"
+        )
+    page += ["", "## What a carrier's no means", "", "Unless `error_classes` says otherwise:", ""]
+    page += ["| status of the response | class |", "|---|---|"]
+    page += [f"| {CommandStatus(status).name} | {what} |" for status, what in ERROR_CLASSES.items()]
+    page += ["| every other, the carrier's own included | permanent |", ""]
+    page += [
+        "*permanent*: the message is rejected. *temporary*: the next connector of the route, or this one later. *throttled*: the",
+        "link slows down and submits again. *connector*: the bind is made anew, and the message goes elsewhere.",
+    ]
+    return "\n".join(page) + "\n"
+
+
 def read_settings(given: Mapping[str, object], vault: Vault | None = None) -> SmppSettings:
     """The settings in their types, with secrets opened if there is a `vault`.
 
