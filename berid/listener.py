@@ -87,13 +87,14 @@ class _Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Whatever came: one request as a rule, or several, or a piece of one."""
         before = self.cycle
+        is_body = before is not None and before.more_body  # asked before: this may be the end of it
         super().data_received(data)
         if self.cycle is not before:  # a head is complete
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
                 self._head_bytes = 0
-        elif before is None or not before.more_body:  # a piece of a head
+        elif not is_body:  # a piece of a head
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_MAX_BYTES:
                 self.send_400_response("The head of the request is too large.")

@@ -71,6 +71,19 @@ async def test_head_that_has_no_end_is_not_kept(port: int) -> None:
     writer.close()
 
 
+@pytest.mark.parametrize(
+    ("path", "size"), [("/read", 3 * HEAD_MAX_BYTES), ("/read", 300 * HEAD_MAX_BYTES), ("/late", 10)]
+)
+async def test_end_of_a_body_is_no_piece_of_a_head(port: int, path: str, size: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Length: {size}\r\n\r\n".encode())
+    await writer.drain()
+    await asyncio.sleep(0.02)
+    writer.write(b"x" * size)
+    assert b"204" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ENDS_S)
+    writer.close()
+
+
 async def test_slow_answers_and_slow_bodies_are_not_the_lines_business(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(LATE)
