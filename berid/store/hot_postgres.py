@@ -2,8 +2,8 @@
 
 A statement costs a round trip whatever it does: fifty microseconds of ours, as many of the server's, and the wait. So what a
 group writes is kept until something must see it, at the latest until the commit, and then travels as one statement with a
-part (`_PARTS`) for each kind of change. A part takes its rows as one array of composite values: asyncpg writes those six times
-faster than an array for each column. Only many rows of one table go by COPY, which is made for that.
+part (`_PARTS`) for each kind of change. A part takes its rows as one array of composite values: asyncpg writes those three
+times faster than an array for each column. Only many rows of one table go by COPY, which is made for that.
 
 One statement changes a row once, and its parts do not see one another. `PostgresTx` therefore remembers what it has kept a
 change for, and writes before it reads or changes that again.
