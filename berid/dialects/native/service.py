@@ -17,7 +17,7 @@ from berid.metrics import CONTENT_TYPE
 from berid.store.hot import HotTx, StoreAway, Verb
 
 STORE_S = 2.0
-"""How long the store may take to commit nothing before it counts as away. Load balancers ask every few seconds."""
+"""How long the store may take to commit next to nothing before it counts as away. Load balancers ask every few seconds."""
 
 
 class Readiness(msgspec.Struct, omit_defaults=True):
@@ -47,12 +47,17 @@ _INDEX = encode(
 )
 
 
-async def _nothing(_: HotTx, items: list[None]) -> Sequence[Exception | None]:
-    return items
+async def _probe(tx: HotTx, items: list[int]) -> Sequence[Exception | None]:
+    for now_ms in items:
+        await tx.insert("parked_report", [(now_ms, 0, _PROBE, "", "", now_ms)])
+        await tx.take_parked(0, [_PROBE])
+    return [None for _ in items]
 
 
-NOTHING: Verb[None, None] = Verb("nothing", 0, _nothing)
-"""An empty transaction in line with all others: answered only if the hot path's store serves."""
+_PROBE = "probe"
+PROBE: Verb[int, None] = Verb("probe", 0, _probe)
+"""A report of no connector is parked and taken again: nothing stays, and it goes well only if the hot path's store can write. A
+full disk can be read, and would go unseen."""
 
 
 def routes(rt: Runtime, endpoints: Sequence[Endpoint]) -> list[Route]:
@@ -104,11 +109,11 @@ async def _readiness(rt: Runtime, request: Request) -> Readiness:
     why = [] if request.is_ready else ["the process is starting or stopping"]
     try:
         async with asyncio.timeout(STORE_S):
-            await rt.store.hot.do(NOTHING, [None])
+            await rt.store.hot.do(PROBE, [rt.clock.now_ms()])
         store = "ok"
     except (StoreAway, TimeoutError):
         store = "away"
-        why.append("the store does not answer")
+        why.append("the store takes nothing that is to be kept")
     connectors: dict[str, int] = {}
     details: dict[str, str] = {}
     for identifier, connector in rt.connectors.items():

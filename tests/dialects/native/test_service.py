@@ -1,22 +1,26 @@
 """What machines ask: alive, ready and why not, figures, and the description of the API."""
 
+import asyncio
+import resource
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import pytest
 
 from berid.base.secret import hash_token
-from berid.dialects.native import ENDPOINTS
+from berid.dialects.native import ENDPOINTS, dialect
 from berid.dialects.native.openapi import document
 from berid.dialects.native.problems import FAILURES, refusals
 from berid.dialects.web import make_app
 from berid.flow.ports import Connector
 from berid.queue.lanes import Lane
 from berid.store.hot import HotStore, StoreAway
+from berid.store.schema import migrate
 from tests.dialects.asgi import call
 from tests.dialects.native.conftest import Api, with_directory
-from tests.support.builders import CONNECTOR_ID, SECRET
+from tests.support.builders import CONNECTOR_ID, SECRET, make_runtime
 
 LOCAL = ("127.0.0.1", 5)
 
@@ -73,20 +77,36 @@ async def test_process_without_store_is_not_ready(api: Api, monkeypatch: pytest.
 
     monkeypatch.setattr(HotStore, "do", away)
     answer = await call(api.app, "GET", "/health/ready")
-    assert (answer.status, answer.json["store"], answer.json["why"]) == (503, "away", ["the store does not answer"])
+    why = ["the store takes nothing that is to be kept"]
+    assert (answer.status, answer.json["store"], answer.json["why"]) == (503, "away", why)
+
+
+async def test_process_whose_disk_is_full_is_not_ready_until_there_is_room(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/berid.db"
+    await migrate(url)
+    async with make_runtime(url) as rt:
+        rt.dialects["native"] = dialect
+        app = make_app(rt, lambda: True)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            full = await call(app, "GET", "/health/ready")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert (full.status, full.json["store"]) == (503, "away")
+        assert (await call(app, "GET", "/health/ready")).status == 200
 
 
 async def test_store_that_hangs_is_away_in_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("berid.dialects.native.service.STORE_S", 0.01)
+    monkeypatch.setattr("berid.dialects.native.service.STORE_S", 0.5)
     async with api.rt.store.transaction():  # the hot path waits for it on SQLite only
         answer = await call(api.app, "GET", "/health/ready")
     assert answer.status == (503 if api.rt.store.is_sqlite else 200)
 
 
-async def test_readiness_writes_nothing(api: Api) -> None:
-    for _ in range(3):
-        await call(api.app, "GET", "/health/ready")
-    assert await api.count("message") == 0
+async def test_readiness_leaves_nothing_behind(api: Api) -> None:
+    await asyncio.gather(*(call(api.app, "GET", "/health/ready") for _ in range(3)))
+    assert await api.count("message") == await api.count("parked_report") == 0
 
 
 @pytest.mark.parametrize(
