@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,8 @@ class _Intent(msgspec.Struct):
     connector_id: int
     parcel: list[Outgoing]
     now_ms: int
+    unwritten: Collection[Any] = ()
+    """Outcomes of the connector that the store did not take: until it has, nothing may start."""
 
 
 class _Done(msgspec.Struct):
@@ -68,17 +71,23 @@ class _Done(msgspec.Struct):
 
 
 async def _start(tx: HotTx, intents: list[_Intent]) -> list[dict[int, Tracked] | Exception]:
-    """The deliveries that may leave now, by id."""
+    """The deliveries that may leave now, by id.
+
+    The place of a delivery in its connector's window is free again as soon as its outcome is known. Were another started there
+    before that outcome is written, a crash could leave more deliveries in doubt than the window holds.
+    """
     by_connector: dict[int, list[_Intent]] = {}
     for intent in intents:
-        by_connector.setdefault(intent.connector_id, []).append(intent)
+        if not intent.unwritten:
+            by_connector.setdefault(intent.connector_id, []).append(intent)
     started: dict[int, Tracked] = {}
     for connector_id, group in by_connector.items():
         ids = [outgoing.delivery_id for intent in group for outgoing in intent.parcel]
         for row in await tx.start_sending(ids, connector_id, max(intent.now_ms for intent in group)):
             row.left_as = row.state
             started[row.id] = row
-    return [started for _ in intents]
+    behind = StoreAway("outcomes of this connector are to be written first")
+    return [behind if intent.unwritten else started for intent in intents]
 
 
 START: Verb[_Intent, dict[int, Tracked]] = Verb("start", 20, _start)
@@ -321,6 +330,8 @@ class Dispatcher:
         self._outcomes: list[_Done] = []
         self._turn_ms = 0
         """When the first of them came."""
+        self._unwritten: set[int] = set()
+        """Deliveries whose outcomes the store did not take; they are offered again and again."""
         self._flushes: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
         self._cursors = [-1, -1, -1]
@@ -440,14 +451,12 @@ class Dispatcher:
     async def _send(self, parcel: list[Outgoing]) -> None:
         """Commit the intent, then hand over those that may go."""
         rt, connector = self._rt, self._connector
-        if self._outcomes:
-            # Their places in the window are free already. Were this intent committed before them, a crash could leave more
-            # deliveries in doubt than the window holds.
-            self._flush()
-            await asyncio.sleep(0)
+        # The places of these outcomes are free already: they must stand in line before the intent (see `_start`).
+        self._flush()
         try:
             with rt.trace.span("dispatch", connector=self._id, deliveries=len(parcel)):
-                started = (await rt.store.hot.do(START, [_Intent(self._id, parcel, rt.clock.now_ms())]))[0]
+                intent = _Intent(self._id, parcel, rt.clock.now_ms(), self._unwritten)
+                started = (await rt.store.hot.do(START, [intent]))[0]
         except StoreAway:
             connector.give_back(sum(outgoing.parts for outgoing in parcel))
             self.lane.push(parcel)
@@ -486,19 +495,22 @@ class Dispatcher:
             return
         for kind, count in Counter(type(done.outcome) for done in dones).items():
             self._rt.metrics.outcome(self._id, kind.__name__.lower(), count)
-        self._keep(self._flushes, self._record(dones))
+        self._keep(self._flushes, self._record(dones, self._rt.store.hot.do(RECORD, dones)))
 
-    async def _record(self, dones: list[_Done]) -> None:
+    async def _record(self, dones: list[_Done], asked: Coroutine[Any, Any, list[None]]) -> None:
         """Record outcomes, however long the store is away: they are known nowhere else."""
-        wait_s = 0.1
+        hot, ids, wait_s = self._rt.store.hot, [done.outgoing.delivery_id for done in dones], 0.1
         while True:
             try:
-                await self._rt.store.hot.do(RECORD, dones)
+                await asked
+                self._unwritten.difference_update(ids)
                 return
             except StoreAway as error:
+                self._unwritten.update(ids)
                 log.warning("the store is away; outcomes wait", extra={"count": len(dones), "why": str(error)})
                 await self._rt.clock.sleep(wait_s)
                 wait_s = min(wait_s * 2, 2.0)
+                asked = hot.do(RECORD, dones)
 
     async def _pass_on(self) -> None:
         """While the link is down: give what is in memory back, and what others could carry to them."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -341,26 +341,24 @@ class HotStore:
             await self._task
         await self._driver.close()
 
-    async def do(self, verb: Verb[Item, Result], items: Sequence[Item]) -> list[Result]:
-        """Run `verb` over `items` in the next group; one result per item once the commit is on disk.
+    def do(self, verb: Verb[Item, Result], items: Sequence[Item]) -> Coroutine[Any, Any, list[Result]]:
+        """Ask, at once, for `verb` over `items` in the next group. What is to be awaited gives a result per item once the commit
+        is on disk. Groups take what was asked in its order.
 
-        Raises `StoreAway` when nothing was written, or the first item's own exception when it gave one; the others
+        Awaiting raises `StoreAway` when nothing was written, or the first item's own exception when it gave one; the others
         are then on disk. If the store goes away while a group is being divided, some of several items may be on disk.
         """
-        results = await self._ask(verb, items)
-        failures = [result for result in results if isinstance(result, Exception)]
-        if failures:
-            raise next((failure for failure in failures if isinstance(failure, StoreAway)), failures[0])
-        return results  # type: ignore[return-value]
+        return _results(self._ask(verb, items))
 
     async def do_each(self, verb: Verb[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
         """As `do`, but an item's own exception is given in its place, so that the others can go on."""
         return await self._ask(verb, items)
 
     def _ask(self, verb: Verb[Item, Result], items: Sequence[Item]) -> asyncio.Future[list[Result | Exception]]:
-        if self._is_stopping:
-            raise StoreAway("the process is stopping")
         future: asyncio.Future[list[Result | Exception]] = asyncio.get_running_loop().create_future()
+        if self._is_stopping:
+            future.set_exception(StoreAway("the process is stopping"))
+            return future
         self._asks.append(_Ask(verb, list(items), future))
         self._wake.set()
         return future
@@ -388,6 +386,7 @@ class HotStore:
                 failure = error
             except StoreAway as error:
                 _fail(group, error)
+                await asyncio.sleep(0)  # who is told hears of it before the next group begins
                 return
             except Exception as error:
                 if not is_one:
@@ -398,6 +397,7 @@ class HotStore:
         if not isinstance(failure, StoreAway):
             log.error("verb %s failed", group[0].verb.name, exc_info=failure)
         _fail(group, failure)
+        await asyncio.sleep(0)
 
     async def _divide(self, group: list[_Ask]) -> None:
         if len(group) > 1:
@@ -477,6 +477,14 @@ class HotStore:
         for ask, results in answers:
             if not ask.future.done():
                 ask.future.set_result(results)
+
+
+async def _results(answer: asyncio.Future[list[Result | Exception]]) -> list[Result]:
+    results = await answer
+    failures = [result for result in results if isinstance(result, Exception)]
+    if failures:
+        raise next((failure for failure in failures if isinstance(failure, StoreAway)), failures[0])
+    return results  # type: ignore[return-value]
 
 
 def _fail(group: list[_Ask], error: Exception) -> None:
