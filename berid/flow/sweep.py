@@ -245,6 +245,9 @@ class Sweeper:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._minute = 0
+        self._is_looking = False
+        """Whether a walk through the queue, for validity that has ended, is under way."""
+        self._looked_until = 0
         self._watch = processes.Watch(rt.clock)
         self._seen_ms = rt.clock.now_ms()
         self._seen_s = rt.clock.ticks_s()
@@ -260,7 +263,8 @@ class Sweeper:
             await rt.clock.sleep(SWEEP_S)
 
     async def once(self) -> None:
-        """One round: leases that ran out, doubts whose time has come, and every minute the slower looks."""
+        """One round: leases that ran out, doubts whose time has come, and every minute the slower looks; the one through the
+        queue, which may be long, goes on in the rounds after."""
         rt = self._rt
         now_ms = rt.clock.now_ms()
         await self._follow_clock(now_ms)
@@ -281,7 +285,10 @@ class Sweeper:
         minute = now_ms // 60_000
         if minute != self._minute:
             self._minute = minute
+            self._is_looking = True
             await self._slow(now_ms)
+        if self._is_looking:
+            await self._end_validity(now_ms)
 
     async def _follow_clock(self, now_ms: int) -> None:
         """See whether the wall clock was set since the last round. What was due before it was set back stays due: it would
@@ -309,6 +316,17 @@ class Sweeper:
                 if kind == "spread":
                     await spread(rt, identifier)
 
+    async def _end_validity(self, now_ms: int) -> None:
+        """Go on through the queue by a page. All of it at once would take the database a second for each million, and one-time
+        passwords with it."""
+        rt = self._rt
+        async with rt.store.read() as tx:
+            found, until = await jobs.past_validity(tx, now_ms, self._looked_until)
+        for place in range(0, len(found), PAGE):
+            await look_again(rt, found[place : place + PAGE], "waiting")
+        self._looked_until = until
+        self._is_looking = until > 0
+
     async def _slow(self, now_ms: int) -> None:
         rt = self._rt
         await sweep_parts(rt)
@@ -316,12 +334,6 @@ class Sweeper:
             unfinished = await jobs.unfinished_loads(tx, first_id_at(now_ms - LOADING_MS))
         for message_id in unfinished:
             await undo_loading(rt, message_id)
-        while True:
-            async with rt.store.read() as tx:
-                found = await jobs.past_validity(tx, now_ms, PAGE)
-            await look_again(rt, found, "waiting")
-            if len(found) < PAGE:
-                break
         while True:
             async with rt.store.read() as tx:
                 found = await jobs.without_receipt(tx, now_ms - rt.config.validity.no_receipt_s * 1000, PAGE)

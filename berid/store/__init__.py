@@ -193,7 +193,8 @@ def make_engine(url: str) -> AsyncEngine:
     async def reach() -> object:
         # asyncpg reads the URL itself: it knows more forms of it than the dialect does (sockets, sslmode, several hosts).
         try:
-            return await connect(url, application_name="berid", jit="off")
+            # A question that is asked beside the path may take one of the server's cores, not all of them.
+            return await connect(url, application_name="berid", jit="off", max_parallel_workers_per_gather="0")
         except TROUBLE as error:
             raise StoreAway(f"the database cannot be reached: {_words(error)}") from None
 

@@ -11,6 +11,9 @@ from sqlalchemy import func, literal_column, select, text, update
 from berid.store import Tx, tables
 from berid.store.tables import job
 
+LOOKED_AT = 5_000
+"""How many jobs `past_validity` looks at: ten milliseconds of the database's time, for which nobody on the path has to wait."""
+
 
 async def due_lanes(tx: Tx, prefix: str, now_ms: int) -> list[str]:
     """The lanes beginning with the letter `prefix` that have due work which nobody holds. Skips along the index
@@ -91,20 +94,26 @@ async def found_sending(tx: Tx, connector_id: int, limit: int) -> list[int]:
     return [row[0] for row in rows]
 
 
-async def past_validity(tx: Tx, now_ms: int, limit: int) -> list[int]:
-    """Deliveries that still wait in a lane although their validity has ended: nobody could send them in time."""
+async def past_validity(tx: Tx, now_ms: int, after: int) -> tuple[list[int], int]:
+    """Look at the next `LOOKED_AT` jobs beyond the id `after` for deliveries that still wait in a lane although their validity
+    has ended: nobody could send them in time. Returns these, and the id to go on from, 0 when there are no more jobs."""
     delivery = tables.delivery
+    last = select(job.c.id).where(job.c.id > after).order_by(job.c.id).offset(LOOKED_AT - 1).limit(1)
+    until = (await tx.execute(last)).scalar() or 0
+    page = job.c.id > after
+    if until:
+        page &= job.c.id <= until
     rows = await tx.execute(
         select(job.c.id)
         .join(delivery, delivery.c.id == job.c.id)
         .where(
+            page,
             job.c.kind == "dispatch",
             job.c.lease_until_ms == 0,
             delivery.c.expires_ms <= now_ms,
         )
-        .limit(limit)
     )
-    return [row[0] for row in rows]
+    return [row[0] for row in rows], until
 
 
 async def without_receipt(tx: Tx, sent_before_ms: int, limit: int) -> list[int]:

@@ -420,6 +420,23 @@ async def test_a_delivery_that_waits_past_its_validity_expires_unsent(rt: Runtim
     assert await state(rt, delivery_id) == ("expired", "released", "not_sent_in_time")
 
 
+async def test_a_long_queue_is_looked_through_a_page_in_each_round(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("berid.store.jobs.LOOKED_AT", 2)
+    ids = [await send(rt, valid_s=valid_s) for valid_s in (30, 3600, 30, 30, 30)]
+    await rt.clock.advance(120)  # type: ignore[attr-defined]
+    sweeper = Sweeper(rt)
+    seen = []
+    for _ in range(4):
+        await sweeper.once()
+        seen.append([(await state(rt, each))[0] for each in ids].count("expired"))
+    assert seen == [1, 3, 4, 4]
+    await rt.clock.advance(3600)  # type: ignore[attr-defined]
+    await sweeper.once()
+    assert (await state(rt, ids[1]))[0] == "expired", "the next walk begins at the beginning"
+
+
 async def test_a_lease_that_has_run_out_is_given_back(rt: Runtime) -> None:
     await send(rt)
     async with rt.store.transaction() as tx:
