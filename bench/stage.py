@@ -167,11 +167,10 @@ async def _write_some(url: str, base: int, at_ms: int, first: int, last: int) ->
                 f"last_id, created_ms, expires_ms) SELECT {base} + i * 64, :account, 'test', 'sms', 'native', 'Bench', "
                 f"'transactional', 'An old message', 1, {base} + i * 64 + 32, {base} + i * 64 + 32, {at_ms}, {at_ms} "
                 f"FROM {numbers}",
-                "INSERT INTO delivery (id, message_id, account_id, recipient, country, state, units, money, final_ms) "
-                f"SELECT {base} + i * 64 + 32, {base} + i * 64, :account, '966500000000', 'SA', 'delivered', 1, 'charged', "
-                f"{at_ms} FROM {numbers}",
-                f"INSERT INTO event (delivery_id, id, kind, at_ms) SELECT {base} + i * 64 + 32, {base} + i, 'delivered', "
-                f"{at_ms} FROM {numbers}",
+                "INSERT INTO delivery (id, message_id, account_id, recipient, country, state, units, money, connector_id, "
+                "attempt, carrier_ids, sent_ms, final_ms, report_ms, report_code) "
+                f"SELECT {base} + i * 64 + 32, {base} + i * 64, :account, '966500000000', 'SA', 'delivered', 1, 'charged', 1, 1, "
+                f"i, {at_ms}, {at_ms}, {at_ms}, '000' FROM {numbers}",
             ):
                 await connection.execute(text(statement), {"account": account_id})
     await engine.dispose()

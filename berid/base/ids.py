@@ -33,6 +33,11 @@ class IdMaker:
         self._slot = slot
         self._last = floor // SLOTS
 
+    @property
+    def reached_ms(self) -> int:
+        """The millisecond that the newest id tells: ahead of the clock after a burst, and when the clock was set back."""
+        return (self._last >> _SEQUENCE_BITS) + EPOCH_MS
+
     def next(self) -> int:
         """One new id, larger than every id this maker gave before."""
         current = (self._now_ms() - EPOCH_MS) << _SEQUENCE_BITS

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from berid.base.ids import show
+from berid.domain.journal import delivered_detail, sent_detail
 from berid.domain.ledger import EntryKind, effect
 from berid.domain.message import FINAL, MoneyState, State
 from berid.domain.report import EVENT_OF_STATE, Endpoint
@@ -25,10 +26,14 @@ from berid.store.hot import HotTx, Tracked
 CALLBACK_LEASE_MS = 120_000
 """Longer than one call with its time limit, and than a full lane takes to drain."""
 
+TIMELY_MS = 250
+"""A line is left to its row only if the ids that are made with it tell its time so closely: its callbacks are found by them."""
+
 ID_BLOCK = 32
 """Ids are taken in blocks: one by one they would ask for the time at every line."""
 
 _WORDS = {state: state.value for state in State}
+_SENT, _DELIVERED = State.SENT.value, State.DELIVERED.value
 _CHARGE, _RELEASE = EntryKind.CHARGE.value, EntryKind.RELEASE.value
 _CHARGED, _RELEASED = MoneyState.CHARGED.value, MoneyState.RELEASED.value
 """The plain words: taking one from its member costs more than the rest of such a line."""
@@ -86,19 +91,54 @@ class Changes:
     _given_back: Spent = field(default_factory=dict)
     _wanting: dict[tuple[int, int, str], list[Endpoint]] = field(default_factory=dict)
     """The endpoints that want an event of an application, as far as this batch has asked."""
+    _told_by_row: set[int] = field(default_factory=set)
+    """Deliveries whose one line of this batch is left to their row. Of several none is, for their order is known only here."""
+    _journalled: set[int] = field(default_factory=set)
+    """Deliveries with lines in `events`."""
+    _is_timely: bool = field(init=False)
+    """Whether the ids that are made now tell the time."""
     _ids: Iterator[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._is_timely = self.rt.ids.reached_ms <= self.now_ms + TIMELY_MS
         blocks = iter(partial(self.rt.ids.take, ID_BLOCK), range(0))
         self._ids = chain.from_iterable(blocks)
 
     def journal(self, row: Tracked, kind: str, detail: dict[str, Any] | None = None) -> None:
         """Append one line to the delivery's history."""
-        text = _encode(detail).decode() if detail else ""
-        self.events.append((row.id, next(self._ids), kind, self.now_ms, text))
+        if row.id in self._told_by_row:
+            self._write_out(row)
+        self._journalled.add(row.id)
+        self._line(row, kind, self.now_ms, detail)
 
-    def advance(self, row: Tracked, state: State, reason: str = "", detail: dict[str, Any] | None = None) -> None:
-        """Put a delivery into `state`, with its journal line and its event; the caller has asked `may_follow`."""
+    def _line(self, row: Tracked, kind: str, at_ms: int, detail: dict[str, Any] | None) -> None:
+        text = _encode(detail).decode() if detail else ""
+        self.events.append((row.id, next(self._ids), kind, at_ms, text))
+
+    def _write_out(self, row: Tracked) -> None:
+        """Write the newest of the lines that were left to the row: something follows that the row cannot tell as well."""
+        self._told_by_row.discard(row.id)
+        if not row.report_ms:
+            self._line(row, _SENT, row.sent_ms, sent_detail(row))
+            return
+        self._line(row, _DELIVERED, row.final_ms, delivered_detail(row))
+        row.report_ms, row.report_code = 0, ""
+
+    def advance(
+        self,
+        row: Tracked,
+        state: State,
+        reason: str = "",
+        detail: dict[str, Any] | None = None,
+        is_told_by_row: bool = False,
+    ) -> None:
+        """Put a delivery into `state`, with its journal line and its event; the caller has asked `may_follow`.
+
+        With `is_told_by_row` the line is one of those that the row can tell (`domain/journal.py`), and its columns say it
+        already: then no line is written if it is the only one of this batch.
+        """
+        if row.report_ms and row.state == _DELIVERED:
+            self._write_out(row)
         row.state = _WORDS[state]
         row.reason = reason
         if state in FINAL:
@@ -108,7 +148,14 @@ class Changes:
             settled = (row.channel, row.state)
             self._settled[settled] = self._settled.get(settled, 0) + 1
         self.rows[row.id] = row
-        self.journal(row, row.state, detail)
+        if not is_told_by_row:
+            self.journal(row, row.state, detail)
+        elif self._is_timely and row.id not in self._told_by_row and row.id not in self._journalled:
+            self._told_by_row.add(row.id)
+        else:
+            detail = sent_detail(row) if state is State.SENT else delivered_detail(row)
+            row.report_ms, row.report_code = 0, ""
+            self.journal(row, row.state, detail)
         self._tell(row, state)
 
     def charge(self, row: Tracked) -> None:

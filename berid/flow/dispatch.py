@@ -19,11 +19,12 @@ from typing import Any
 import msgspec
 
 from berid.domain.errors import Permanent, SendFailure, Uncertain
+from berid.domain.journal import sent_detail
 from berid.domain.message import ChargeOn, Outgoing, Sent, State
 from berid.domain.routing import Route, UncertainPolicy
 from berid.domain.rules import QUIET
 from berid.flow.accept import LEASE_MS, best_connector
-from berid.flow.changes import Changes
+from berid.flow.changes import TIMELY_MS, Changes
 from berid.flow.consent import STOP, Stop, stopped_by_rules
 from berid.flow.ports import Connector, Outcome, Runtime
 from berid.flow.settle import apply_report, read_report, remember_sent
@@ -144,8 +145,8 @@ def _sent(changes: Changes, row: Tracked, done: _Done, outcome: Sent) -> None:
         changes.refs.append((done.connector_id, key, row.id, part, done.at_ms))
     if row.charge_on == ChargeOn.SENT:
         changes.charge(row)
-    detail = {"connector": done.connector_id, "carrier_ids": row.carrier_ids, "attempt": row.attempt}
-    changes.advance(row, State.SENT, "", detail)
+    is_told_by_row = row.carrier_ids != "" and 0 <= changes.now_ms - done.at_ms <= TIMELY_MS
+    changes.advance(row, State.SENT, "", None if is_told_by_row else sent_detail(row), is_told_by_row)
     changes.done.append(row.id)
 
 

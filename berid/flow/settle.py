@@ -158,7 +158,16 @@ def apply_report(changes: Changes, row: Tracked, report: DeliveryReport) -> None
         detail["was"] = state
     if not row.sent_ms:
         row.sent_ms = report.at_ms
-    changes.advance(row, target, "" if target in _GOOD else report.code, detail)
+    is_told_by_row = (
+        state == State.SENT
+        and target is State.DELIVERED
+        and row.parts == 1
+        and report.connector_id == row.connector_id
+        and report.at_ms > 0
+    )
+    if is_told_by_row:
+        row.report_ms, row.report_code = report.at_ms, report.code
+    changes.advance(row, target, "" if target in _GOOD else report.code, detail, is_told_by_row)
 
 
 def _forget(changes: Changes, report: DeliveryReport) -> None:

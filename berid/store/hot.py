@@ -116,6 +116,8 @@ class Tracked(msgspec.Struct, gc=False):
     sent_ms: int
     final_ms: int
     expires_ms: int
+    report_ms: int
+    report_code: str
     application_id: int
     mode: str
     channel: str
@@ -136,7 +138,7 @@ class Tracked(msgspec.Struct, gc=False):
 
 DELIVERY_COLUMNS = (
     "id, message_id, account_id, recipient, state, reason, units, price_micros, wallet_id, charge_on, money, route_id, "
-    "connector_id, attempt, parts_left, carrier_ids, sent_ms, final_ms, expires_ms"
+    "connector_id, attempt, parts_left, carrier_ids, sent_ms, final_ms, expires_ms, report_ms, report_code"
 )
 MESSAGE_COLUMNS = (
     "application_id, mode, channel, dialect, sender, category, priority, parts, reference, options, body_kind, total, "
@@ -209,7 +211,7 @@ class HotTx(Protocol):
         """Deliveries to these recipients that are uncertain on this connector, locked."""
 
     async def change(self, rows: Sequence[Tracked]) -> None:
-        """Write back state, reason, money, connector, parts left, carrier ids, times and validity.
+        """Write back state, reason, money, connector, parts left, carrier ids, times, validity, and what the receipt said.
 
         Raises `StoreConflict` when one of them is no longer as it was left (`Tracked.left_as`), or has been tried again since.
         """

@@ -75,6 +75,7 @@ COPY_ROWS = 256
 
 _CHANGED = (
     "state", "reason", "money", "connector_id", "parts_left", "carrier_ids", "sent_ms", "final_ms", "expires_ms",
+    "report_ms", "report_code",
 )  # fmt: skip
 
 
@@ -715,6 +716,8 @@ def _changed(row: Tracked) -> tuple[Any, ...]:
         row.sent_ms,
         row.final_ms,
         row.expires_ms,
+        row.report_ms,
+        row.report_code,
         row.left_as,
     )
 

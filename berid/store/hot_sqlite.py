@@ -371,7 +371,8 @@ class SqliteTx:
         """See `HotTx.change`."""
         changed = self._connection.executemany(
             "UPDATE delivery SET state = ?, reason = ?, money = ?, connector_id = ?, parts_left = ?, carrier_ids = ?, "
-            "sent_ms = ?, final_ms = ?, expires_ms = ? WHERE id = ? AND attempt = ? AND ? IN ('', state)",
+            "sent_ms = ?, final_ms = ?, expires_ms = ?, report_ms = ?, report_code = ? "
+            "WHERE id = ? AND attempt = ? AND ? IN ('', state)",
             [
                 (
                     row.state,
@@ -383,6 +384,8 @@ class SqliteTx:
                     row.sent_ms,
                     row.final_ms,
                     row.expires_ms,
+                    row.report_ms,
+                    row.report_code,
                     row.id,
                     row.attempt,
                     row.left_as,

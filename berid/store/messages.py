@@ -11,9 +11,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import ColumnElement, Select, and_, func, literal_column, select, update
 
-from berid.base.ids import SLOTS
+from berid.base.ids import SLOTS, first_id_at
+from berid.domain.journal import delivered_detail, sent_detail
 from berid.domain.message import FINAL, State
 from berid.store import Tx
 from berid.store.tables import delivery, event, job, message
@@ -84,11 +86,14 @@ class DeliveryRecord:
     sent_ms: int
     final_ms: int
     expires_ms: int
+    report_ms: int
+    report_code: str
 
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """One line of a delivery's journal. `detail` is a JSON object, or empty."""
+    """One line of a delivery's journal. `detail` is a JSON object, or empty. The id of a line that the delivery itself tells is
+    the smallest that can have been made at its time."""
 
     delivery_id: int
     id: int
@@ -128,6 +133,18 @@ class MessagePage:
 _MESSAGE = [message.c[name] for name in MessageRecord.__slots__]
 _DELIVERY = [delivery.c[name] for name in DeliveryRecord.__slots__]
 _EVENT = [event.c[name] for name in EventRecord.__slots__]
+
+_SENT, _DELIVERED = State.SENT.value, State.DELIVERED.value
+_AFTER_DELIVERED = frozenset({"report_ignored", State.READ.value})
+_AFTER_SENT = _AFTER_DELIVERED | {
+    "part_delivered",
+    _DELIVERED,
+    State.UNDELIVERED.value,
+    State.EXPIRED.value,
+    State.REJECTED.value,
+    State.FAILED.value,
+}
+"""What can be written of a delivery only after it was sent; nothing that comes before is among these once it was sent."""
 
 
 async def find(tx: Tx, account_id: int, mode: str, message_id: int) -> MessageRecord | None:
@@ -290,15 +307,40 @@ async def unfinished(tx: Tx, account_id: int, owner: MessageRecord) -> list[int]
     return [row[0] for row in rows]
 
 
-async def events(tx: Tx, account_id: int, delivery_ids: Sequence[int]) -> list[EventRecord]:
-    """The journals of some deliveries, oldest line first."""
+async def journals(tx: Tx, account_id: int, shown: Sequence[DeliveryRecord]) -> dict[int, list[EventRecord]]:
+    """The journals of some deliveries, oldest line first, by delivery: what was written, and what they tell themselves."""
+    found: dict[int, list[EventRecord]] = {record.id: [] for record in shown}
     rows = await tx.execute(
         select(*_EVENT)
         .join(delivery, delivery.c.id == event.c.delivery_id)
-        .where(event.c.delivery_id.in_(delivery_ids), delivery.c.account_id == account_id)
+        .where(event.c.delivery_id.in_(found), delivery.c.account_id == account_id)
         .order_by(event.c.id)
     )
-    return [EventRecord(*row) for row in rows]
+    for row in rows:
+        found[row.delivery_id].append(EventRecord(*row))
+    for record in shown:
+        lines = found[record.id]
+        if record.carrier_ids and all(line.kind != _SENT for line in lines):
+            _put(lines, record.id, _SENT, record.sent_ms, sent_detail(record), _AFTER_SENT)
+        if record.report_ms:
+            _put(lines, record.id, _DELIVERED, record.final_ms, delivered_detail(record), _AFTER_DELIVERED)
+    return found
+
+
+def _put(
+    lines: list[EventRecord],
+    delivery_id: int,
+    kind: str,
+    at_ms: int,
+    detail: dict[str, Any],
+    later: frozenset[str],
+) -> None:
+    """Put a line where it belongs by its time; of those of the same millisecond before what can only have followed it."""
+    place = len(lines)
+    while place and (lines[place - 1].at_ms, lines[place - 1].kind in later) > (at_ms, False):
+        place -= 1
+    text = msgspec.json.encode(detail).decode()
+    lines.insert(place, EventRecord(delivery_id, first_id_at(at_ms), kind, at_ms, text))
 
 
 async def move_schedule(tx: Tx, account_id: int, owner: MessageRecord, due_ms: int) -> bool:

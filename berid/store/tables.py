@@ -405,6 +405,8 @@ delivery = Table(
     _ms("sent_ms"),
     _ms("final_ms"),
     _ms("expires_ms"),
+    _ms("report_ms"),
+    _text("report_code"),
     Index(
         "ix_delivery_uncertain",
         "connector_id",
@@ -419,6 +421,8 @@ delivery = Table(
         postgresql_where=text("state = 'sending'"),
     ),
 )
+"""`sent_ms`, `connector_id`, `carrier_ids` and `attempt` tell the journal's line *sent* if there is none; `report_ms` and
+`report_code`, of the receipt that found it delivered, with `final_ms` the line *delivered*, as long as `report_ms` is not 0."""
 
 carrier_ref = Table(
     "carrier_ref",
@@ -458,7 +462,8 @@ event = Table(
     PrimaryKeyConstraint("delivery_id", "id"),
     sqlite_with_rowid=False,
 )
-"""The journal of a delivery: one typed line a step, what portal and support read."""
+"""The journal of a delivery: one typed line a step, what portal and support read. What happens to nearly every delivery its own
+row tells (`domain/journal.py`)."""
 
 job = Table(
     "job",

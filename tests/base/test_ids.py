@@ -64,6 +64,18 @@ def test_a_time_filter_as_an_id_filter_divides_exactly() -> None:
     assert before < first_id_at(EPOCH_MS + 10_000) <= after
 
 
+def test_ids_reach_ahead_of_the_clock_after_a_burst_and_when_it_is_set_back() -> None:
+    now_ms = EPOCH_MS + 10_000
+    ids = IdMaker(lambda: now_ms)
+    ids.next()
+    assert ids.reached_ms == now_ms
+    ids.take(1_000)
+    assert ids.reached_ms == now_ms + 3
+    now_ms -= 5_000
+    ids.next()
+    assert ids.reached_ms == now_ms + 5_003
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -227,8 +227,9 @@ async def test_tracked_delivery_carries_its_own_and_its_messages_facts(driver: H
     assert next(one for one in found if one.id == 11) == Tracked(
         id=11, message_id=10, account_id=7, recipient="1555", state="sent", reason="", units=2, price_micros=9, wallet_id=3,
         charge_on="sent", money="held", route_id=6, connector_id=4, attempt=1, parts_left=2, carrier_ids="x,y", sent_ms=5,
-        final_ms=0, expires_ms=FAR_MS, application_id=8, mode="live", channel="sms", dialect="native", sender="Berid",
-        category="otp", priority=0, parts=2, reference="r", options="{}", body_kind="sealed", total=1, created_ms=3,
+        final_ms=0, expires_ms=FAR_MS, report_ms=0, report_code="", application_id=8, mode="live", channel="sms",
+        dialect="native", sender="Berid", category="otp", priority=0, parts=2, reference="r", options="{}", body_kind="sealed",
+        total=1, created_ms=3,
     )  # fmt: skip
 
 
@@ -374,17 +375,18 @@ async def test_changes_are_written_back(driver: HotDriver, store_url: str) -> No
         first.state, first.reason, first.money, first.connector_id = "sent", "why", "charged", 4
         first.parts_left, first.carrier_ids = 2, "x,y"
         first.sent_ms, first.final_ms, first.expires_ms = 7, 8, 9
+        first.report_ms, first.report_code = 10, "000"
         second.state = "expired"
         await tx.change([second, first])
     found = await ask(
         store_url,
-        "SELECT id, state, reason, money, connector_id, parts_left, carrier_ids, sent_ms, final_ms, expires_ms "
-        "FROM delivery ORDER BY id",
+        "SELECT id, state, reason, money, connector_id, parts_left, carrier_ids, sent_ms, final_ms, expires_ms, report_ms, "
+        "report_code FROM delivery ORDER BY id",
     )
     assert found == [
-        (51, "sent", "why", "charged", 4, 2, "x,y", 7, 8, 9),
-        (52, "expired", "", "held", 0, 0, "", 0, 0, FAR_MS),
-        (53, "queued", "", "held", 0, 0, "", 0, 0, FAR_MS),
+        (51, "sent", "why", "charged", 4, 2, "x,y", 7, 8, 9, 10, "000"),
+        (52, "expired", "", "held", 0, 0, "", 0, 0, FAR_MS, 0, ""),
+        (53, "queued", "", "held", 0, 0, "", 0, 0, FAR_MS, 0, ""),
     ]
 
 

@@ -20,7 +20,7 @@ from berid.flow.manage import verify_ledger
 from berid.flow.ports import Outcome, Runtime
 from berid.flow.settle import settle
 from berid.flow.sweep import Sweeper, hold_late_schedules, hold_restored, recover_connector
-from berid.store import tables
+from berid.store import messages, tables
 from berid.store.hot import HotTx, StoreAway, Tracked
 from tests.support.builders import (
     ACCOUNT_ID,
@@ -99,9 +99,9 @@ async def state(rt: Runtime, delivery_id: int) -> tuple[str, str, str]:
 
 async def journal(rt: Runtime, delivery_id: int) -> list[str]:
     async with rt.store.read() as tx:
-        event = tables.event
-        rows = await tx.execute(select(event.c.kind).where(event.c.delivery_id == delivery_id).order_by(event.c.id))
-        return [row[0] for row in rows]
+        found = await messages.find_delivery(tx, ACCOUNT_ID, "test", delivery_id)
+        assert found is not None
+        return [line.kind for line in (await messages.journals(tx, ACCOUNT_ID, found[:1]))[delivery_id]]
 
 
 async def jobs(rt: Runtime) -> list[tuple[str, str, int]]:

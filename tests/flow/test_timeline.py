@@ -34,6 +34,7 @@ from tests.support.builders import (
     make_runtime,
     make_submission,
 )
+from tests.support.database import ask
 
 NUMBER = "966501234567"
 OTHER_ID = 88
@@ -48,7 +49,7 @@ class Course:
 
     def __init__(self, rt: Runtime, clock: FakeClock) -> None:
         self.rt = rt
-        self._clock = clock
+        self.clock = clock
         self._attempt = 0
         self._begun: tuple[Outgoing, Tracked] | None = None
         self._delivery_id = 0
@@ -60,7 +61,7 @@ class Course:
 
     async def begin(self, connector_id: int = CONNECTOR_ID) -> None:
         """The intent."""
-        await self._clock.advance(1)
+        await self.clock.advance(1)
         outgoing = make_outgoing(NUMBER, delivery_id=self._delivery_id, attempt=self._attempt)
         self._attempt += 1
         started = (await self.rt.store.hot.do(START, [_Intent(connector_id, [outgoing], self._now_ms)]))[0]
@@ -71,7 +72,7 @@ class Course:
         assert self._begun is not None
         outgoing, row = self._begun
         at_ms = self._now_ms
-        await self._clock.advance(late_s)
+        await self.clock.advance(late_s)
         await self.rt.store.hot.do(RECORD, [_Done(self.rt, outgoing, row.connector_id, outcome, at_ms, row)])
 
     async def submit(self, outcome: Outcome, connector_id: int = CONNECTOR_ID) -> None:
@@ -80,7 +81,7 @@ class Course:
 
     async def reports(self, *states: State, keys: str = "k", code: str = "000") -> None:
         """Receipts in one batch, the first for the first key and so on, or all for the only one; they came 100 ms ago."""
-        await self._clock.advance(1)
+        await self.clock.advance(1)
         told = [
             DeliveryReport(CONNECTOR_ID, keys[place % len(keys)], state, self._now_ms - 100, code, "", NUMBER)
             for place, state in enumerate(states)
@@ -88,12 +89,12 @@ class Course:
         await settle(self.rt, told)
 
     async def sweep(self, after_s: float) -> None:
-        await self._clock.advance(after_s)
+        await self.clock.advance(after_s)
         await Sweeper(self.rt).once()
 
     async def read(self) -> None:
         """A person has read it, as other channels than SMS tell after the delivery."""
-        await self._clock.advance(1)
+        await self.clock.advance(1)
 
         async def run(tx: HotTx, ids: list[int]) -> list[Exception | None]:
             changes = Changes(self.rt, self._now_ms)
@@ -123,7 +124,7 @@ class Course:
 
     @property
     def _now_ms(self) -> int:
-        return self._clock.now_ms()
+        return self.clock.now_ms()
 
 
 def _second(at: str) -> tuple[float]:
@@ -468,3 +469,17 @@ async def test_every_course_is_told_as_it_was(
     first, *others = await course.timeline()
     assert first == (0.0, "accepted", {})
     assert others == expected
+
+
+async def test_ordinary_course_writes_no_line(course: Course, store_url: str) -> None:
+    await ordinary(course)
+    assert await ask(store_url, "SELECT count(*) FROM event") == [(0,)]
+
+
+async def test_callbacks_are_found_although_the_clock_was_set_back(course: Course) -> None:
+    await course.accept()
+    course.clock.set_by(-3_600)
+    await course.submit(sent())
+    await course.reports(State.DELIVERED)
+    told = [what for _, event, what in await course.timeline() if event == "callback"]
+    assert told == ["message.sent", "message.delivered"]

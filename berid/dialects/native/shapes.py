@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -13,6 +15,7 @@ from berid.base.ids import first_id_at, made_ms, read, show
 from berid.base.money import format_micros
 from berid.domain.errors import RefusalKind, Refused, refused
 from berid.domain.message import State
+from berid.domain.report import EVENT_OF_STATE
 from berid.store import Tx, callbacks, messages
 from berid.store.callbacks import CallbackRecord, TryRecord
 from berid.store.messages import DeliveryRecord, EventRecord, MessageRecord
@@ -22,6 +25,9 @@ LATEST_MS = 253_370_764_800_000
 
 METADATA = "metadata."
 """The beginning of the options that are a caller's metadata."""
+
+_BEHIND_MS = 1_500
+"""The ids of a line's callbacks are made within a second, and both its time and they may be `flow.changes.TIMELY_MS` off."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OURS_ONLY = ("connector", "carrier_ids")
@@ -44,6 +50,7 @@ _ORDER = (
 )
 """From the least to the most that can be hoped for."""
 
+_EVENT_OF_KIND = {state.value: event for state, event in EVENT_OF_STATE.items()}
 _PLACE = {state.value: place for place, state in enumerate(_ORDER)}
 
 
@@ -275,28 +282,43 @@ def show_event(record: CallbackRecord, tries: Sequence[TryRecord]) -> Event:
 async def read_timeline(tx: Tx, owner: MessageRecord, shown: Sequence[DeliveryRecord]) -> list[Moment]:
     """Everything that happened to these deliveries of a message, and who was told of it, in the order of time."""
     account_id, ids = owner.account_id, [record.id for record in shown]
-    journal = await messages.events(tx, account_id, ids)
-    told = await callbacks.near(tx, account_id, ids, _behind(journal))
+    journals = await messages.journals(tx, account_id, shown)
+    told = await callbacks.near(tx, account_id, ids, _behind(journals))
     tries = await callbacks.tries(tx, account_id, [record.id for record in told])
     detail = {"send_at": rfc3339(owner.due_ms)} if owner.due_ms else {}
-    lines = [(owner.created_ms, owner.id, Moment(rfc3339(owner.created_ms), "accepted", detail=detail))]
-    lines += [(line.at_ms, line.id, _moment(line)) for line in journal]
-    for record in told:
-        at = rfc3339(record.created_ms)
-        moment = Moment(at, "callback", show("dlv", record.delivery_id), callback=show_event(record, tries[record.id]))
-        lines.append((record.created_ms, record.id, moment))
-    return [moment for _, _, moment in sorted(lines, key=lambda line: line[:2])]
+    moments = [(owner.created_ms, Moment(rfc3339(owner.created_ms), "accepted", detail=detail))]
+    for delivery_id, journal in journals.items():
+        steps = [[(line.at_ms, _moment(line))] for line in journal]
+        for record in told:
+            if record.delivery_id == delivery_id:
+                at, event = rfc3339(record.created_ms), show_event(record, tries[record.id])
+                moment = Moment(at, "callback", show("dlv", delivery_id), callback=event)
+                steps[_step_of(record, journal)].append((record.created_ms, moment))
+        moments += chain.from_iterable(steps)
+    return [moment for _, moment in sorted(moments, key=itemgetter(0))]
 
 
-def _behind(journal: Sequence[EventRecord]) -> list[tuple[int, int]]:
-    """The ranges of ids in which the callbacks of these lines lie: at most a second behind each, those that touch as one."""
+def _step_of(record: CallbackRecord, journal: Sequence[EventRecord]) -> int:
+    """The place of the line that a callback tells of."""
+    fitting = [
+        place
+        for place, line in enumerate(journal)
+        if _EVENT_OF_KIND.get(line.kind) == record.event and line.at_ms <= record.created_ms
+    ]
+    return max(fitting, default=len(journal) - 1)
+
+
+def _behind(journals: Mapping[int, Sequence[EventRecord]]) -> list[tuple[int, int]]:
+    """The ranges of ids in which the callbacks of these lines lie: a little behind each one's id, or behind its time if it was
+    written when more had happened. Those that touch are one."""
+    lines = chain.from_iterable(journals.values())
     ranges: list[tuple[int, int]] = []
-    for line in journal:
-        high = first_id_at(made_ms(line.id) + 1_000)
-        if ranges and line.id <= ranges[-1][1]:
+    for low in sorted({start for line in lines for start in (line.id, first_id_at(line.at_ms))}):
+        high = first_id_at(made_ms(low) + _BEHIND_MS)
+        if ranges and low <= ranges[-1][1]:
             ranges[-1] = (ranges[-1][0], high)
         else:
-            ranges.append((line.id, high))
+            ranges.append((low, high))
     return ranges
 
 

@@ -346,6 +346,8 @@ def upgrade() -> None:
         _big("sent_ms"),
         _big("final_ms"),
         _big("expires_ms"),
+        _big("report_ms"),
+        _text("report_code"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_delivery")),
     )
     op.create_index(op.f("ix_delivery_sending"), "delivery", ["connector_id"], **_where("state = 'sending'"))
