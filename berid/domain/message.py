@@ -219,7 +219,7 @@ class Accepted(msgspec.Struct, frozen=True):
     is_replay: bool = False
 
 
-class Outgoing(msgspec.Struct):
+class Outgoing(msgspec.Struct, gc=False):
     """One delivery handed to a connector, with all it needs to send it; the store is not asked again on the way."""
 
     delivery_id: int
@@ -235,7 +235,6 @@ class Outgoing(msgspec.Struct):
     expires_ms: int
     attempt: int
     route_id: int
-    lane: str
     dialect: str
 
 

@@ -46,8 +46,8 @@ _PRIORITY = {
 }
 
 LEASE_MS = 60_000
-"""How long a leased job is ours. Longer than a full lane takes to drain: a lane holds two seconds of its
-connector's rate."""
+"""How long a leased job is ours. Longer than a lane takes to drain: it holds some seconds' work of its
+connector (`Dispatcher._fit`)."""
 
 
 _CodePlace = tuple[int, str, str]
@@ -730,7 +730,6 @@ def _outgoing(order: Order, lane: str) -> list[Outgoing]:
             expires_ms=order.expires_ms,
             attempt=0,
             route_id=line.way.route.id,
-            lane=lane,
             dialect=order.caller.dialect,
         )
         for delivery_id, line in zip(order.ids, order.lines, strict=True)

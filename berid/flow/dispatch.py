@@ -33,11 +33,18 @@ from berid.store.hot import HotTx, StoreAway, Tracked, Verb
 
 log = logging.getLogger("berid.dispatch")
 
-LANE_SECONDS = 2
-"""How many seconds of its rate a lane holds in memory."""
+LANE_SECONDS = 5
+"""How many seconds' work of its connector a lane holds in memory: what waits there leaves by the rules of a moment ago, and
+before its lease runs out."""
 
-LANE_CAPACITY = 4_000
-"""The most a lane holds, and what it holds when its connector has no rate."""
+LANE_CAPACITY = 50_000
+"""The most a lane holds: some 12 MB. What finds no room costs a lease and a second reading, a tenth of its whole way."""
+
+LANE_LEAST = 50
+"""What it holds at least, however slow its connector is."""
+
+LEASE_PAGE = 500
+"""Jobs of one lease at most: some five milliseconds, in which everybody else's commit waits."""
 
 PARCEL = 200
 """Deliveries in one parcel at most: one intent, one hand-over."""
@@ -72,7 +79,7 @@ class _Done(msgspec.Struct):
 
 
 async def _start(tx: HotTx, intents: list[_Intent]) -> list[dict[int, Tracked] | Exception]:
-    """The deliveries that may leave now, by id.
+    """The deliveries that may leave now, by id, for all parcels of a connector together: whoever hands one over takes it out.
 
     The place of a delivery in its connector's window is free again as soon as its outcome is known. Were another started there
     before that outcome is written, a crash could leave more deliveries in doubt than the window holds.
@@ -81,14 +88,15 @@ async def _start(tx: HotTx, intents: list[_Intent]) -> list[dict[int, Tracked] |
     for intent in intents:
         if not intent.unwritten:
             by_connector.setdefault(intent.connector_id, []).append(intent)
-    started: dict[int, Tracked] = {}
+    started: dict[int, dict[int, Tracked]] = {}
     for connector_id, group in by_connector.items():
         ids = [outgoing.delivery_id for intent in group for outgoing in intent.parcel]
+        mine = started[connector_id] = {}
         for row in await tx.start_sending(ids, connector_id, max(intent.now_ms for intent in group)):
             row.left_as = row.state
-            started[row.id] = row
+            mine[row.id] = row
     behind = StoreAway("outcomes of this connector are to be written first")
-    return [behind if intent.unwritten else started for intent in intents]
+    return [behind if intent.unwritten else started[intent.connector_id] for intent in intents]
 
 
 START: Verb[_Intent, dict[int, Tracked]] = Verb("start", 20, _start)
@@ -324,8 +332,11 @@ class Dispatcher:
         self._connector = connector
         self._id = settings.id
         rate = float(settings.settings.get("rate", 0) or 0)  # type: ignore[arg-type]
-        capacity = min(LANE_CAPACITY, max(50, int(rate * LANE_SECONDS))) if rate else LANE_CAPACITY
-        self.lane: Lane[Outgoing] = Lane(settings.lane, capacity)
+        self._capacity = min(LANE_CAPACITY, max(LANE_LEAST, int(rate * LANE_SECONDS))) if rate else LANE_CAPACITY
+        self.lane: Lane[Outgoing] = Lane(settings.lane, self._capacity)
+        self._taken = 0
+        """How many have left the lane since `_fitted_s`."""
+        self._fitted_s = rt.clock.ticks_s()
         self._started: dict[int, Tracked] = {}
         """What is handed over, as `start` left it: no more than the connector has room for."""
         self._outcomes: list[_Done] = []
@@ -347,15 +358,17 @@ class Dispatcher:
         rt.lanes[lane.name] = lane
         while True:
             lane.wake.clear()
+            now_s = rt.clock.ticks_s()
+            self._fit(now_s)
             if not connector.is_up:
                 await self._pass_on()
                 await self._wait(SILENT_SWITCH_S)
                 continue
-            now_s = rt.clock.ticks_s()
             self._refill(now_s)
             room, reserved = connector.room() if self._is_on else (0, 0)
             parcel = lane.take(min(room, PARCEL), min(reserved, max(0, min(room, PARCEL)))) if room > 0 else []
             if parcel:
+                self._taken += len(parcel)
                 connector.reserve(sum(outgoing.parts for outgoing in parcel))
                 self._keep(self._sending, self._send(parcel))
                 # Give others the loop; an unlimited connector would otherwise fill its window in one go.
@@ -374,6 +387,22 @@ class Dispatcher:
         except TimeoutError:
             return
 
+    def _fit(self, now_s: float) -> None:
+        """Let the lane hold what its connector has taken in the last `LANE_SECONDS` of unbroken work, and give back what is
+        far beyond that."""
+        lane = self.lane
+        if not len(lane):
+            self._fitted_s, self._taken = now_s, 0
+            lane.capacity = self._capacity
+        elif now_s - self._fitted_s >= LANE_SECONDS:
+            lane.capacity = min(self._capacity, max(LANE_LEAST, self._taken))
+            self._fitted_s, self._taken = now_s, 0
+            if len(lane) > 2 * lane.capacity:
+                kept = lane.take(lane.capacity)
+                others = lane.empty()
+                lane.push(kept)
+                self._keep(self._sending, self._give_back(others, self._id))
+
     def _refill(self, now_s: float) -> None:
         """Start a lease when the memory runs low and the table may have something."""
         lane = self.lane
@@ -389,7 +418,7 @@ class Dispatcher:
         """Lease what fits, in order of priority."""
         rt, lane = self._rt, self.lane
         try:
-            room = lane.room
+            room = min(lane.room, LEASE_PAGE)
             # The first priority never waits for room that the others take.
             ask = _Refill(lane.name, [max(room, PARCEL), room, room], self._cursors, rt.clock.now_ms(), rt.slot)
             rows = (await rt.store.hot.do(LEASE, [ask]))[0]
@@ -439,7 +468,6 @@ class Dispatcher:
                     expires_ms=row[10],
                     attempt=row[11],
                     route_id=row[12],
-                    lane=self.lane.name,
                     dialect=row[13],
                 )
             )
@@ -463,13 +491,20 @@ class Dispatcher:
             self.lane.push(parcel)
             await rt.clock.sleep(0.2)
             return
-        going = [outgoing for outgoing in parcel if outgoing.delivery_id in started]
-        staying = [outgoing for outgoing in parcel if outgoing.delivery_id not in started]
+        going: list[Outgoing] = []
+        staying: list[Outgoing] = []
+        for outgoing in parcel:
+            # Taken out: of a delivery whose lease ran out in a lane that stood still, the lane may hold a second copy.
+            row = started.pop(outgoing.delivery_id, None)
+            if row is None:
+                staying.append(outgoing)
+                continue
+            outgoing.attempt = row.attempt - 1  # it may have been tried since this copy was made
+            self._started[row.id] = row
+            going.append(outgoing)
         if staying:
             connector.give_back(sum(outgoing.parts for outgoing in staying))
             await self._settle_stayed(staying)
-        for outgoing in going:
-            self._started[outgoing.delivery_id] = started[outgoing.delivery_id]
         if going:
             connector.send(going, self._report)
 
@@ -520,21 +555,30 @@ class Dispatcher:
         items = lane.empty()
         if not items:
             return
-        now_ms = rt.clock.now_ms()
-        rows: list[tuple[str, str, int, int, int]] = []
+        by_target: dict[int, list[Outgoing]] = {}
         for outgoing in items:
             route = _route(rt, outgoing.route_id)
             target = best_connector(rt, route, self._id) if route is not None else self._id
-            rows.append(("dispatch", f"c{target}", now_ms, outgoing.attempt, outgoing.delivery_id))
-            other = rt.lanes.get(f"c{target}")
-            if other is not None:
-                other.spill(outgoing.priority, outgoing.account_id)
-                if target != self._id:
-                    other.wake.set()
-        try:
-            await rt.store.hot.do(GIVE_BACK, rows)
-        except StoreAway:
-            return  # the leases run out by themselves
+            by_target.setdefault(target, []).append(outgoing)
+        for target, mine in by_target.items():
+            await self._give_back(mine, target)
+
+    async def _give_back(self, items: list[Outgoing], target: int) -> None:
+        """Give leased work back to the table, for a connector's lane. If the store is away, the leases run out by themselves."""
+        rt, name, now_ms = self._rt, f"c{target}", self._rt.clock.now_ms()
+        lane = rt.lanes.get(name)
+        if lane is not None:
+            for priority, account_id in {(outgoing.priority, outgoing.account_id) for outgoing in items}:
+                lane.spill(priority, account_id)
+        for start in range(0, len(items), LEASE_PAGE):
+            page = items[start : start + LEASE_PAGE]
+            rows = [("dispatch", name, now_ms, outgoing.attempt, outgoing.delivery_id) for outgoing in page]
+            try:
+                await rt.store.hot.do(GIVE_BACK, rows)
+            except StoreAway:
+                return
+            if lane is not None:
+                lane.wake.set()
 
     def _refill_for_passing_on(self) -> None:
         """Lease from the table only if some route has another connector that could take the work."""
@@ -559,7 +603,4 @@ class Dispatcher:
         self._flush()
         while self._flushes:
             await asyncio.gather(*self._flushes, return_exceptions=True)
-        now_ms = rt.clock.now_ms()
-        rows = [("dispatch", item.lane, now_ms, item.attempt, item.delivery_id) for item in self.lane.empty()]
-        if rows:
-            await rt.store.hot.do(GIVE_BACK, rows)
+        await self._give_back(self.lane.empty(), self._id)

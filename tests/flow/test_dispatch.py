@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
+from msgspec import structs
 
+from berid.domain.errors import Temporary
 from berid.domain.message import Outgoing, Sent
 from berid.domain.routing import ConnectorSettings
 from berid.flow.accept import accept
-from berid.flow.dispatch import Dispatcher
+from berid.flow.dispatch import LANE_CAPACITY, LANE_LEAST, LANE_SECONDS, Dispatcher
 from berid.flow.ports import Report, Runtime
 from berid.store.hot import HotTx, StoreAway
 from tests.support.builders import FakeClock, make_caller, make_runtime, make_settings, make_submission
@@ -90,6 +92,72 @@ async def test_nothing_starts_in_the_place_of_an_outcome_that_the_store_did_not_
     assert await _states(store_url) == ["sent", "queued"]
     await dispatcher._send(dispatcher.lane.take(1, 0))
     assert far.numbers == [*NUMBERS]
+
+
+async def test_a_second_copy_in_the_lane_does_not_leave(rt: Runtime, store_url: str) -> None:
+    far = Far()
+    dispatcher = Dispatcher(rt, far)  # type: ignore[arg-type]
+    await _accept(rt, dispatcher, *NUMBERS)
+    first, second = dispatcher.lane.take(2)
+    await dispatcher._send([first, structs.replace(first), second])
+    assert far.numbers == [*NUMBERS]
+    await asyncio.gather(dispatcher._send([structs.replace(second)]), dispatcher._send([structs.replace(first)]))
+    assert far.numbers == [*NUMBERS]
+    assert await _states(store_url) == ["sending", "sending"]
+
+
+async def test_an_old_copy_that_leaves_after_all_has_its_outcome_written(rt: Runtime, store_url: str) -> None:
+    far = Far()
+    dispatcher = Dispatcher(rt, far)  # type: ignore[arg-type]
+    await _accept(rt, dispatcher, NUMBERS[0])
+    [first] = dispatcher.lane.take(1)
+    copy = structs.replace(first)
+    await dispatcher._send([first])
+    far.handed[0][1](first, Temporary("busy"))
+    await _recorded(dispatcher)
+    assert await _states(store_url) == ["queued"]
+    await dispatcher._send([copy])
+    far.handed[1][1](copy, Sent(("k1",), ("k1",)))
+    await _recorded(dispatcher)
+    assert await _states(store_url) == ["sent"]
+
+
+async def test_a_lane_holds_what_its_connector_takes_in_some_seconds(rt: Runtime, store_url: str) -> None:
+    dispatcher = Dispatcher(rt, Far())  # type: ignore[arg-type]
+    lane, clock = dispatcher.lane, rt.clock
+    assert isinstance(clock, FakeClock)
+    await _accept(rt, dispatcher, *(str(966501000000 + place) for place in range(300)))
+    assert len(lane) == 300
+    dispatcher._fit(clock.ticks_s())
+    await clock.advance(LANE_SECONDS - 1)
+    dispatcher._taken += len(lane.take(60))
+    dispatcher._fit(clock.ticks_s())
+    assert lane.capacity == LANE_CAPACITY
+    await clock.advance(1)
+    dispatcher._fit(clock.ticks_s())
+    await asyncio.gather(*dispatcher._sending)
+    assert (lane.capacity, len(lane)) == (60, 60)
+    assert await ask(store_url, "SELECT count(*) FROM job WHERE lease_until_ms = 0") == [(180,)]
+    assert lane.has_spilled
+
+    dispatcher._taken += len(lane.take(20))
+    await clock.advance(LANE_SECONDS)
+    dispatcher._fit(clock.ticks_s())
+    assert (lane.capacity, len(lane)) == (LANE_LEAST, 40)
+    lane.empty()
+    dispatcher._fit(clock.ticks_s())
+    assert lane.capacity == LANE_CAPACITY, "how fast it is now nobody knows"
+
+
+async def _accept(rt: Runtime, dispatcher: Dispatcher, *numbers: str) -> None:
+    rt.lanes[dispatcher.lane.name] = dispatcher.lane
+    await accept(rt, make_caller(rt), make_submission(*numbers))
+
+
+async def _recorded(dispatcher: Dispatcher) -> None:
+    """Let the loop come to what was reported, and wait until it is written."""
+    await asyncio.sleep(0)
+    await asyncio.gather(*dispatcher._flushes)
 
 
 async def _states(store_url: str) -> list[str]:

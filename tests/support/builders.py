@@ -221,7 +221,6 @@ def make_outgoing(recipient: str = "966501234567", body: str = "hello", **change
         "expires_ms": FAR_MS,
         "attempt": 1,
         "route_id": ROUTE_ID,
-        "lane": f"c{CONNECTOR_ID}",
         "dialect": "native",
     }
     return Outgoing(**(given | changes))
