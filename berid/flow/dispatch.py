@@ -91,10 +91,7 @@ async def _start(tx: HotTx, intents: list[_Intent]) -> list[dict[int, Tracked] |
     started: dict[int, dict[int, Tracked]] = {}
     for connector_id, group in by_connector.items():
         ids = [outgoing.delivery_id for intent in group for outgoing in intent.parcel]
-        mine = started[connector_id] = {}
-        for row in await tx.start_sending(ids, connector_id, max(intent.now_ms for intent in group)):
-            row.left_as = row.state
-            mine[row.id] = row
+        started[connector_id] = await tx.start_sending(ids, connector_id, max(intent.now_ms for intent in group))
     behind = StoreAway("outcomes of this connector are to be written first")
     return [behind if intent.unwritten else started[intent.connector_id] for intent in intents]
 
@@ -500,6 +497,7 @@ class Dispatcher:
                 staying.append(outgoing)
                 continue
             outgoing.attempt = row.attempt - 1  # it may have been tried since this copy was made
+            row.left_as = row.state
             self._started[row.id] = row
             going.append(outgoing)
         if staying:

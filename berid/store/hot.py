@@ -174,10 +174,12 @@ class HotTx(Protocol):
         """
 
     async def idempotent(self, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], tuple[str, str]]:
-        """(application, key) → (hash of the body, stored answer) for the keys that were used before."""
+        """(application, key) → (hash of the body, stored answer) for the keys that were used before. If that is no longer so at
+        the commit, it raises `StoreConflict`."""
 
     async def wallets(self, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
-        """Wallet → (available, credit limit) in micros; nobody else can spend from them until the commit."""
+        """Wallet → (available, credit limit) in micros. Nobody else can spend from them until the commit, or it raises
+        `StoreConflict`."""
 
     async def move_money(self, rows: Sequence[tuple[int, int, int, int]]) -> None:
         """Change wallets by (change of available, of held, of spent, wallet id)."""
@@ -196,10 +198,10 @@ class HotTx(Protocol):
     async def replace_codes(self, rows: Sequence[tuple[int, str, str, int]]) -> None:
         """End the open codes of (application, number, purpose) that are older than the one with this id."""
 
-    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> list[Tracked]:
+    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> dict[int, Tracked]:
         """Write the intent: deliveries that may leave (`MAY_LEAVE`) and are not past their validity become *sending* on
-        this connector, one attempt more. Returns those that did, as they are now; the others were cancelled, held or
-        handled elsewhere meanwhile."""
+        this connector, one attempt more. The answer holds those that did, as they are now, at the latest after the commit; the
+        others were cancelled, held or handled elsewhere meanwhile."""
 
     async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
         """The deliveries with these ids, locked."""

@@ -5,6 +5,11 @@ group writes is kept until something must see it, at the latest until the commit
 part (`_PARTS`) for each kind of change. A part takes its rows as one array of composite values: asyncpg writes those three
 times faster than an array for each column. Only many rows of one table go by COPY, which is made for that.
 
+And what a group would have to read first is, as a rule, known already: what a wallet holds, since this process left it so, and
+that an idempotency key has not been used. It is believed, and the same statement finds out whether that was right (`_Belief`).
+So a group of ordinary work is one statement that commits itself, and while the server works on it, the interpreter works on
+what comes next.
+
 One statement changes a row once, and its parts do not see one another. `PostgresTx` therefore remembers what it has kept a
 change for, and writes before it reads or changes that again.
 
@@ -16,7 +21,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -73,6 +79,15 @@ _SETTINGS = {
 COPY_ROWS = 256
 """New rows of one table from which COPY is cheaper than a part of the common statement, although it takes two round trips."""
 
+CAREFUL_GROUPS = 200
+"""After a belief that was wrong so many groups read what they would believe: who shares wallets with another process would be
+wrong again at once."""
+
+KEYS_KEPT = 20_000
+"""Idempotency keys that are remembered as used: a customer who repeats a request does so soon."""
+
+WALLETS_KEPT = 10_000
+
 _CHANGED = (
     "state", "reason", "money", "connector_id", "parts_left", "carrier_ids", "sent_ms", "final_ms", "expires_ms",
     "report_ms", "report_code",
@@ -108,6 +123,14 @@ _PARTS = {
         "WHERE d.id = r.id AND d.attempt = r.attempt AND r.left_as IN ('', d.state) RETURNING d.id",
         ", left_as text",
     ),
+    "start": _Part(
+        "delivery",
+        ("id", "connector_id"),
+        "UPDATE delivery d SET state = 'sending', attempt = attempt + 1, connector_id = r.connector_id FROM {rows} r "
+        f"WHERE d.id = r.id AND {MAY_LEAVE} AND expires_ms > r.now_ms "
+        f"RETURNING {', '.join(f'd.{name}' for name in DELIVERY_COLUMNS.split(', '))}",
+        ", now_ms bigint",
+    ),
     "forget": _Part(
         "carrier_ref",
         ("connector_id", "key"),
@@ -130,7 +153,20 @@ _PARTS = {
         ("available_micros", "held_micros", "spent_micros", "id"),
         "UPDATE wallet w SET available_micros = w.available_micros + r.available_micros, "
         "held_micros = w.held_micros + r.held_micros, spent_micros = w.spent_micros + r.spent_micros "
-        "FROM {rows} r WHERE w.id = r.id RETURNING w.id",
+        "FROM {rows} r WHERE w.id = r.id AND (r.believed IS NULL OR (w.available_micros, w.credit_limit_micros) = "
+        "(r.believed, r.credit)) RETURNING r.believed",
+        ", believed bigint, credit bigint",
+    ),
+    "new_key": _Part(
+        "idempotency",
+        HOT_COLUMNS["idempotency"],
+        f"INSERT INTO idempotency ({', '.join(HOT_COLUMNS['idempotency'])}) SELECT * FROM {{rows}} "
+        "ON CONFLICT DO NOTHING RETURNING key",
+    ),
+    "unused_key": _Part(
+        "idempotency",
+        ("application_id", "key"),
+        "SELECT 1 FROM {rows} r JOIN idempotency i ON i.application_id = r.application_id AND i.key = r.key",
     ),
     "replace": _Part(
         "otp",
@@ -143,11 +179,21 @@ _PARTS = {
         "spend",
         ("wallet_id", "day", "application_id", "micros"),
         "INSERT INTO spend (wallet_id, day, application_id, micros) SELECT * FROM {rows} "
-        "WHERE (SELECT count(*) FROM money) >= 0 "
+        "WHERE (SELECT count(*) FROM did_money) >= 0 "
         "ON CONFLICT (wallet_id, day, application_id) DO UPDATE SET micros = spend.micros + excluded.micros",
     ),
 }
 """What a group may write. `{rows}` becomes the part's parameter, an array of the type that `_row_types` makes for it."""
+
+
+_CHECKS = {
+    "change": "(SELECT count(*) FROM did_change) = {count}",
+    "money": "(SELECT count(believed) FROM did_money) = {count}",
+    "new_key": "(SELECT count(*) FROM did_new_key) = {count}",
+    "unused_key": "NOT EXISTS (SELECT FROM did_unused_key)",
+}
+"""What must be true of a part's outcome; `{count}` becomes a parameter. If it is not, the statement divides by zero, which undoes
+it."""
 
 
 def _row_types() -> str:
@@ -237,6 +283,7 @@ class PostgresDriver:
         self._url = url
         self._connection: asyncpg.Connection | None = None
         self._tx: PostgresTx | None = None
+        self._belief = _Belief()
 
     async def connect(self) -> asyncpg.Connection:
         """The open connection; makes one if there is none. Raises `StoreAway`."""
@@ -250,54 +297,41 @@ class PostgresDriver:
         return self._connection
 
     async def begin(self) -> PostgresTx:
-        """See `HotDriver.begin`. A connection that was lost while nothing was under way is replaced unnoticed."""
-        had_one = self._connection is not None
-        connection = await self.connect()
-        try:
-            await connection.execute("BEGIN")
-        except TROUBLE as error:
-            self._cut()
-            if not had_one:
-                raise meaning(error) from None
-            connection = await self.connect()
-            try:
-                await connection.execute("BEGIN")
-            except TROUBLE as error:
-                raise meaning(error) from None
-        self._tx = PostgresTx(connection)
+        """See `HotDriver.begin`. The server hears of it with the first statement."""
+        self._tx = PostgresTx(await self.connect(), self._belief)
         return self._tx
 
     async def commit(self) -> None:
         """See `HotDriver.commit`.
 
-        When the connection is lost between COMMIT and its answer, the transaction may have been committed or not. We then look,
+        When the connection is lost before the answer, the transaction may have been committed or not. We then look,
         through a new connection, for a row that it wrote: found, all is well; not found and the old server process
-        gone, nothing was written. Only if neither shows within `DOUBT_S`, or nothing was written that could be looked for, does
-        `StoreAway` leave the matter open. This needs a direct connection, or a pooler that gives each client a server
-        process of its own.
+        gone, nothing was written, and the same work may be done again. Only if neither shows within `DOUBT_S`, or nothing was
+        written that could be looked for, does `StoreAway` leave the matter open. This needs a direct connection, or a
+        pooler that gives each client a server process of its own.
         """
         assert self._tx is not None
-        await self._tx.flush()
         try:
-            answer = await self._tx.connection.execute("COMMIT")
+            await self._tx.commit()
         except TROUBLE as error:
-            if isinstance(error, asyncpg.PostgresError) and getattr(error, "severity_en", None) == "ERROR":
+            # The server has said no, or asyncpg itself, of a value that does not fit.
+            if getattr(error, "severity_en", None) == "ERROR" or isinstance(error, asyncpg.DataError | ValueError):
                 raise meaning(error) from None
-            if await self._was_committed(self._tx):
-                return
-            raise StoreAway(f"the connection was lost during a commit: {_words(error)}") from None
-        if answer != "COMMIT":
-            raise RuntimeError("a statement of this transaction had failed, and its verb went on")
+            if not await self._was_committed(self._tx):
+                raise StoreAway(f"the connection was lost during a commit: {_words(error)}") from None
+        self._tx.confirm()
 
     async def rollback(self) -> None:
         """See `HotDriver.rollback`."""
+        self._belief.doubt()
         connection = self._connection
         if connection is None or connection.is_closed():
             return
-        try:
-            await connection.execute("ROLLBACK", timeout=ROLLBACK_TIMEOUT_S)
-        except TROUBLE:
-            self._cut()
+        if self._tx is not None and self._tx.has_begun:
+            try:
+                await connection.execute("ROLLBACK", timeout=ROLLBACK_TIMEOUT_S)
+            except TROUBLE:
+                self._cut()
         if self._tx is not None and self._tx.is_away:
             # The server may be one that is no longer the right one, such as a standby: look again at the next begin.
             self._cut()
@@ -316,6 +350,7 @@ class PostgresDriver:
             self._connection = None
 
     async def _was_committed(self, tx: PostgresTx) -> bool:
+        """Raises `StoreConflict` when it certainly was not."""
         server_pid = tx.connection.get_server_pid()
         self._cut()
         if tx.proof is None:
@@ -331,62 +366,175 @@ class PostgresDriver:
                             server_pid,
                         )
                         if await connection.fetchval(*tx.proof):
+                            await tx.find_started(connection)
                             return True
                         if not is_working:
-                            return False
+                            break
                     await asyncio.sleep(0.1)
+                raise StoreConflict("the connection was lost before a commit")
         return False
+
+
+class _Belief:
+    """What this process takes to be so until a statement finds out: what wallets hold, and which idempotency keys are used."""
+
+    def __init__(self) -> None:
+        self._wallets: dict[int, tuple[int, int]] = {}
+        self._used: dict[tuple[int, str], None] = {}
+        self._careful_for = 0
+
+    def doubt(self) -> None:
+        """A transaction came to nothing: read for a while."""
+        self._wallets.clear()
+        self._careful_for = CAREFUL_GROUPS
+
+    def confirm(self, moved: dict[int, int]) -> None:
+        """A transaction was committed that changed what these wallets have available."""
+        if self._careful_for:
+            self._careful_for -= 1
+        for wallet_id, change in moved.items():
+            if wallet_id in self._wallets:
+                available, credit = self._wallets[wallet_id]
+                self._wallets[wallet_id] = (available + change, credit)
+
+    def wallets(self, ids: Collection[int]) -> dict[int, tuple[int, int]] | None:
+        """What these wallets hold, None if that must be read."""
+        if self._careful_for or not self._wallets.keys() >= set(ids):
+            return None
+        return {wallet_id: self._wallets[wallet_id] for wallet_id in ids}
+
+    def learn_wallets(self, found: dict[int, tuple[int, int]]) -> None:
+        """What was read under a lock."""
+        self._wallets.update(found)
+        while len(self._wallets) > WALLETS_KEPT:
+            del self._wallets[next(iter(self._wallets))]
+
+    def are_new(self, keys: Collection[tuple[int, str]]) -> bool:
+        """Whether none of these keys seems to be used."""
+        return not self._careful_for and self._used.keys().isdisjoint(keys)
+
+    def learn_used(self, keys: Iterable[tuple[int, str]]) -> None:
+        """Keys that are in the table, or will be if the transaction comes to something."""
+        self._used.update(dict.fromkeys(keys))
+        while len(self._used) > KEYS_KEPT:
+            del self._used[next(iter(self._used))]
 
 
 class PostgresTx:
     """The statements. See `HotTx` for what each one promises."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: asyncpg.Connection, belief: _Belief) -> None:
         self.connection = connection
+        self.has_begun = False
+        """Whether the server knows of it. What writes once and reads nothing is a statement that commits itself."""
+        self.is_away = False
+        """Whether a statement found the server gone, full or not writable."""
+        self.proof: tuple[Any, ...] | None = None
+        """A query, and its arguments, that gives true once this transaction is committed, and only then."""
+        self._belief = belief
+        self._believed: dict[int, tuple[int, int]] = {}
+        """What wallets were taken to hold, until a statement finds out."""
+        self._new_keys: set[tuple[int, str]] = set()
+        """Idempotency keys that were taken to be unused, until a statement finds out."""
         self._kept: dict[str, list[tuple[Any, ...]]] = {}
         """Rows to be written, by part."""
         self._touched: dict[str, set[Any]] = {"delivery": set(), "job": set(), "carrier_ref": set(), "otp": set()}
         """Of the tables whose rows change: the keys of those for which something is kept."""
         self._money: dict[int, list[int]] = {}
+        self._moved: dict[int, int] = {}
+        """What the transaction has changed of what wallets have available."""
         self._spent: Spent = {}
-        self.is_away = False
-        """Whether a statement found the server gone, full or not writable."""
-        self.proof: tuple[Any, ...] | None = None
-        """A query, and its arguments, that gives true once this transaction is committed, and only then."""
+        self._starting: dict[int, dict[int, Tracked]] = {}
+        """Delivery to be started → where its row is to go."""
+
+    async def commit(self) -> None:
+        """Write what is left, durably. Raises what asyncpg raises when it is not known what became of it."""
+        if not self.has_begun and not any(map(_is_copied, self._kept.items())):
+            await self._write()
+            return
+        await self.flush()
+        if await self.connection.execute("COMMIT") != "COMMIT":
+            raise RuntimeError("a statement of this transaction had failed, and its verb went on")
+
+    def confirm(self) -> None:
+        """It is on disk."""
+        self._belief.confirm(self._moved)
+
+    async def find_started(self, connection: asyncpg.Connection) -> None:
+        """Read what was started by a statement whose answer was lost."""
+        rows = await connection.fetch(
+            f"SELECT {TRACKED_COLUMNS} FROM delivery d JOIN message m ON m.id = d.message_id "
+            "WHERE d.id = ANY($1::bigint[]) AND d.state = 'sending'",
+            list(self._starting),
+        )
+        self._take_started([Tracked(*row) for row in rows])
+
+    def _take_started(self, rows: Iterable[Tracked]) -> None:
+        for row in rows:
+            self._starting[row.id][row.id] = row
+        self._starting = {}
+
+    async def _begin(self) -> None:
+        if not self.has_begun:
+            try:
+                await self.connection.execute("BEGIN")
+            except TROUBLE as error:
+                self.is_away = True
+                # Nothing has happened yet. A new connection may serve, if there is a server.
+                raise StoreConflict(_words(error)) from None
+            self.has_begun = True
 
     async def flush(self) -> None:
-        """Write everything that was kept."""
+        """Write, in the open transaction, everything that was kept."""
+        await self._begin()
+        await self._write()
+
+    async def _write(self) -> None:
+        """Write what was kept, and find out about what was believed. Raises what asyncpg raises if nothing has begun."""
         kept, self._kept = self._kept, {}
         for keys in self._touched.values():
             keys.clear()
+        believed, self._believed = self._believed, {}
+        for wallet_id in believed:
+            self._money.setdefault(wallet_id, [0, 0, 0])
         if self._money or self._spent:
-            kept["money"] = [(*change, wallet_id) for wallet_id, change in sorted(self._money.items())]
+            kept["money"] = [
+                (*change, wallet_id, *believed.get(wallet_id, (None, None)))
+                for wallet_id, change in sorted(self._money.items())
+            ]
             self._money = {}
         if self._spent:
             kept["spend"] = [(*key, micros) for key, micros in sorted(self._spent.items())]
             self._spent = {}
-        for table, rows in list(kept.items()):
-            if len(rows) > COPY_ROWS and table in HOT_COLUMNS and table != "carrier_ref":
-                await self._do(self.connection.copy_records_to_table(table, records=rows, columns=HOT_COLUMNS[table]))
-                self._prove(table, kept.pop(table))
-        if kept:
-            parts = (
-                f"{name} AS ({_PARTS[name].sql.format(rows=f'unnest(${place}::pg_temp.{name}_row[])')})"
-                for place, name in enumerate(kept, 1)
-            )
-            said = "(SELECT count(*) FROM change)" if "change" in kept else "0"
-            changed = await self._fetch(f"WITH {', '.join(parts)} SELECT {said}", *kept.values())
-            if changed[0][0] < len(kept.get("change", ())):
-                raise StoreConflict("a delivery is no longer as it was left")
-            for table, rows in kept.items():
-                self._prove(table, rows)
-
-    def _prove(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Remember a row that was written as the proof of the transaction, if it is of a table that can give one."""
-        if table not in _KEYS:
+        if self._new_keys:
+            kept["unused_key"] = list(self._new_keys)
+            self._new_keys = set()
+        for table, rows in [part for part in kept.items() if _is_copied(part)]:
+            await self._do(self.connection.copy_records_to_table(table, records=rows, columns=HOT_COLUMNS[table]))
+            self._prove(table, kept.pop(table))
+        if not kept:
             return
-        keys = " AND ".join(f"{key} = ${place}" for place, key in enumerate(_KEYS[table], 1))
-        values = (rows[0][HOT_COLUMNS[table].index(key)] for key in _KEYS[table])
+        for part, rows in kept.items():
+            self._prove(part, rows)
+        counts = {part: len(rows) for part, rows in kept.items()} | {"money": len(believed)}
+        query, counted = _statement(tuple(kept))
+        values = [*kept.values(), *(counts[part] for part in counted)]
+        found = await (self._fetch(query, *values) if self.has_begun else self.connection.fetch(query, *values))
+        if "start" in kept:
+            self._take_started(Tracked(*row[1:]) for row in found if row[1] is not None)
+
+    def _prove(self, part: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Remember a row that is written as the proof of the transaction, if it is of a part that can give one."""
+        if part == "start":
+            # Any of them: some may no longer have been waiting. Nobody else starts them on this connector.
+            query = "SELECT FROM delivery WHERE id = ANY($1::bigint[]) AND state = 'sending' AND connector_id = $2"
+            self.proof = (f"SELECT EXISTS ({query})", [row[0] for row in rows], rows[0][1])
+            return
+        table = _PARTS[part].table
+        if part not in _KEYS:
+            return
+        keys = " AND ".join(f"{key} = ${place}" for place, key in enumerate(_KEYS[part], 1))
+        values = (rows[0][HOT_COLUMNS[table].index(key)] for key in _KEYS[part])
         self.proof = (f"SELECT EXISTS (SELECT FROM {table} WHERE {keys})", *values)
 
     async def _before(self, table: str, keys: Iterable[Any]) -> None:
@@ -407,6 +555,13 @@ class PostgresTx:
         if table == "carrier_ref":
             await self._keep(table, table, {(row[1], row[0]): row for row in rows})
             return
+        if table == "idempotency":
+            self._belief.learn_used(row[:2] for row in rows)
+            new = [row for row in rows if row[:2] in self._new_keys]
+            if new:
+                self._new_keys.difference_update(row[:2] for row in new)
+                self._kept.setdefault("new_key", []).extend(new)
+                rows = [row for row in rows if row not in new]
         if table in self._touched:
             self._touched[table].update(map(itemgetter(0), rows))
         if rows:
@@ -414,26 +569,37 @@ class PostgresTx:
 
     async def idempotent(self, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], tuple[str, str]]:
         """See `HotTx.idempotent`."""
-        if "idempotency" in self._kept:
+        if not self._kept.keys().isdisjoint(("idempotency", "new_key")):
             await self.flush()
         pairs = list(keys)
+        if not self.has_begun and self._belief.are_new(pairs):
+            self._new_keys.update(pairs)
+            return {}
         rows = await self._fetch(
             "SELECT i.application_id, i.key, i.body_hash, i.answer FROM unnest($1::bigint[], $2::text[]) "
             "AS k(application_id, key) JOIN idempotency i ON i.application_id = k.application_id AND i.key = k.key",
             [pair[0] for pair in pairs],
             [pair[1] for pair in pairs],
         )
-        return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+        found = {(row[0], row[1]): (row[2], row[3]) for row in rows}
+        self._belief.learn_used(found)
+        return found
 
     async def wallets(self, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
         """See `HotTx.wallets`."""
         if self._money:
             await self.flush()
+        wanted = set(ids)
+        if not self.has_begun and (believed := self._belief.wallets(wanted)) is not None:
+            self._believed.update(believed)
+            return believed
         rows = await self._fetch(
             "SELECT id, available_micros, credit_limit_micros FROM wallet WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE",
-            list(ids),
+            list(wanted),
         )
-        return {row[0]: (row[1], row[2]) for row in rows}
+        found = {row[0]: (row[1], row[2]) for row in rows}
+        self._belief.learn_wallets({place: held for place, held in found.items() if place not in self._moved})
+        return found
 
     async def move_money(self, rows: Sequence[tuple[int, int, int, int]]) -> None:
         """See `HotTx.move_money`."""
@@ -442,6 +608,7 @@ class PostgresTx:
             total[0] += available
             total[1] += held
             total[2] += spent
+            self._moved[wallet_id] = self._moved.get(wallet_id, 0) + available
 
     async def spent(self, wallet_ids: Iterable[int], since_day: int) -> Spent:
         """See `HotTx.spent`."""
@@ -486,22 +653,12 @@ class PostgresTx:
         """See `HotTx.replace_codes`."""
         await self._keep("replace", "otp", {row[:3]: row for row in rows})
 
-    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> list[Tracked]:
+    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> dict[int, Tracked]:
         """See `HotTx.start_sending`."""
-        await self._before("delivery", ids)
-        rows = await self._fetch(
-            "WITH d AS (UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = $1 "
-            f"WHERE id = ANY($2::bigint[]) AND {MAY_LEAVE} AND expires_ms > $3 RETURNING {DELIVERY_COLUMNS}) "
-            f"SELECT {TRACKED_COLUMNS} FROM d JOIN message m ON m.id = d.message_id",
-            connector_id,
-            ids,
-            now_ms,
-        )
-        if rows:
-            first = rows[0]
-            proof = "SELECT EXISTS (SELECT FROM delivery WHERE id = $1 AND attempt >= $2)"
-            self.proof = (proof, first["id"], first["attempt"])
-        return [Tracked(*row) for row in rows]
+        started: dict[int, Tracked] = {}
+        await self._keep("start", "delivery", {identifier: (identifier, connector_id, now_ms) for identifier in ids})
+        self._starting.update(dict.fromkeys(ids, started))
+        return started
 
     async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
         """See `HotTx.tracked`."""
@@ -690,6 +847,7 @@ class PostgresTx:
         return int(rows[0][0])
 
     async def _fetch(self, query: str, *values: Any) -> list[Any]:
+        await self._begin()
         return await self._do(self.connection.fetch(query, *values))  # type: ignore[no-any-return]
 
     async def _do(self, work: Any) -> Any:
@@ -700,6 +858,33 @@ class PostgresTx:
             means = meaning(error)
             self.is_away = self.is_away or isinstance(means, StoreAway)
             raise means from None
+
+
+def _is_copied(part: tuple[str, Sequence[Any]]) -> bool:
+    name, rows = part
+    return len(rows) > COPY_ROWS and name in HOT_COLUMNS and name != "carrier_ref"
+
+
+@functools.cache
+def _statement(parts: tuple[str, ...]) -> tuple[str, list[str]]:
+    """The statement that writes these parts, and the parts whose counts follow their rows as parameters."""
+    written = (
+        f"did_{name} AS ({_PARTS[name].sql.format(rows=f'unnest(${place}::pg_temp.{name}_row[])')})"
+        for place, name in enumerate(parts, 1)
+    )
+    counted: list[str] = []
+    checks = []
+    for name in parts:
+        if name in _CHECKS:
+            if "{count}" in _CHECKS[name]:
+                counted.append(name)
+            checks.append(_CHECKS[name].format(count=f"${len(parts) + len(counted)}::bigint"))
+    proved = f"1 / ({' AND '.join(checks)})::int" if checks else "1"
+    asked = f"SELECT {proved}"
+    if "start" in parts:
+        started = f"SELECT {TRACKED_COLUMNS} FROM did_start d JOIN message m ON m.id = d.message_id"
+        asked = f"SELECT p.*, s.* FROM (SELECT {proved} AS proved) p LEFT JOIN ({started}) s ON true"
+    return f"WITH {', '.join(written)} {asked}", counted
 
 
 def _changed(row: Tracked) -> tuple[Any, ...]:
@@ -726,6 +911,8 @@ def meaning(error: Exception) -> Exception:
     """What an error of the driver or of the server means for the caller; the error itself if it is a fault of ours, in SQL or in
     the schema."""
     state = str(getattr(error, "sqlstate", None) or "")
+    if state == "22012":
+        return StoreConflict("what was believed is no longer so")  # see `_CHECKS`
     if state[:2] == "40" or isinstance(error, asyncpg.LockNotAvailableError | asyncpg.InvalidCachedStatementError):
         return StoreConflict(_words(error))
     if state[:2] in ("22", "23"):

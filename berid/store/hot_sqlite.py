@@ -318,7 +318,7 @@ class SqliteTx:
         )
 
     @_away
-    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> list[Tracked]:
+    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> dict[int, Tracked]:
         """See `HotTx.start_sending`."""
         rows = self._connection.execute(
             "UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = ? "
@@ -326,7 +326,7 @@ class SqliteTx:
             (connector_id, _list(ids), now_ms),
         ).fetchall()
         messages = self._messages(MESSAGE_COLUMNS, {row[1] for row in rows})
-        return [Tracked(*row, *messages[row[1]]) for row in rows]
+        return {row[0]: Tracked(*row, *messages[row[1]]) for row in rows}
 
     def _messages(self, columns: str, ids: Iterable[int]) -> dict[int, tuple[Any, ...]]:
         """Columns of messages, by id. Many deliveries share a message: its facts are read once."""

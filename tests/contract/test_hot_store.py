@@ -111,7 +111,7 @@ async def test_no_rows_are_no_work(driver: HotDriver, store_url: str) -> None:
         await tx.add_spent({})
         assert await tx.spent([], 0) == {}
         assert await tx.idempotent([]) == {}
-        assert await tx.start_sending([], 1, NOW_MS) == []
+        assert await tx.start_sending([], 1, NOW_MS) == {}
         assert await tx.tracked([]) == []
         assert await tx.tracked_by_key(1, []) == []
         assert await tx.uncertain(1, []) == []
@@ -201,8 +201,8 @@ async def test_only_what_waits_and_is_still_valid_starts_sending(driver: HotDriv
     ids = {name: delivery[0] for name, delivery in cases.items()}
     async with committed(driver) as tx:
         started = await tx.start_sending([*ids.values(), 999_999], 5, NOW_MS)
-    assert {one.id for one in started} == {ids["queued"], ids["scheduled"], ids["quiet"]}
-    assert {(one.state, one.connector_id) for one in started} == {("sending", 5)}
+    assert set(started) == {ids["queued"], ids["scheduled"], ids["quiet"]}
+    assert {(one.state, one.connector_id) for one in started.values()} == {("sending", 5)}
     rows = {
         found[0]: found[1:] for found in await ask(store_url, "SELECT id, state, attempt, connector_id FROM delivery")
     }
@@ -279,9 +279,9 @@ async def test_rows_of_an_earlier_verb_are_seen_by_a_later_one(driver: HotDriver
         assert await tx.take_parked(1, ["k"]) == [("k", "r")]
         assert [one[4] for one in await tx.callbacks([32])] == ["p"]
         assert list(await tx.idempotent([(1, "i")])) == [(1, "i")]
-        (started,) = await tx.start_sending([31], 1, NOW_MS)
-        assert (started.id, started.message_id, started.state, started.attempt) == (31, 30, "sending", 1)
+        started = await tx.start_sending([31], 1, NOW_MS)
         assert [one[14] for one in await tx.outgoing([31])] == ["sending"]
+        assert [(one.id, one.message_id, one.state, one.attempt) for one in started.values()] == [(31, 30, "sending", 1)]
         assert [one.state for one in await tx.tracked([31])] == ["sending"]
         assert [job.id for job in await tx.lease("c1", 1, 5, NOW_MS, NOW_MS + 1, 0, -1)] == [31]
 
@@ -302,9 +302,10 @@ async def test_change_is_seen_by_whatever_reads_the_delivery_later(driver: HotDr
         assert [one.state for one in await tx.tracked_by_key(0, ["k"])] == ["sent"]
         await change("expired")
         assert [one[14] for one in await tx.outgoing([31])] == ["expired"]
-        assert [one.id for one in await tx.start_sending([31, 32], 1, NOW_MS)] == [32]
+        started = await tx.start_sending([31, 32], 1, NOW_MS)
         await change("failed")
         await change("delivered")
+    assert list(started) == [32]
     assert await ask(store_url, "SELECT state FROM delivery ORDER BY id") == [("delivered",), ("sending",)]
 
 
@@ -396,7 +397,8 @@ async def test_changes_are_written_back(driver: HotDriver, store_url: str) -> No
 async def test_what_is_no_longer_as_it_was_left_is_not_changed(driver: HotDriver, store_url: str, since: str) -> None:
     await put_message(driver, 55, [row("delivery", id=56, message_id=55), row("delivery", id=57, message_id=55)])
     async with committed(driver) as tx:
-        first, second = sorted(await tx.start_sending([56, 57], 1, NOW_MS), key=lambda one: one.id)
+        started = await tx.start_sending([56, 57], 1, NOW_MS)
+    first, second = started[56], started[57]
     for remembered in (first, second):
         remembered.left_as, remembered.state = remembered.state, "sent"
     async with committed(driver) as tx:
@@ -1135,19 +1137,31 @@ async def test_commit_that_the_server_is_still_at_is_waited_for(
 
 
 @pytest.mark.postgres
-async def test_intent_whose_commit_was_not_answered_is_found_too(server_url: str) -> None:
+@pytest.mark.parametrize("has_reached_the_server", [True, False])
+async def test_intent_whose_commit_was_not_answered_is_found_too(
+    server_url: str, has_reached_the_server: bool
+) -> None:
     await ask(server_url, "INSERT INTO message (id) VALUES (2)")
-    await ask(
-        server_url, "INSERT INTO delivery (id, message_id, state, expires_ms) VALUES (1, 2, 'queued', $1)", FAR_MS
-    )
+    for number in (1, 3, 4):
+        await ask(
+            server_url,
+            "INSERT INTO delivery (id, message_id, state, expires_ms) VALUES ($1, 2, $2, $3)",
+            number,
+            "cancelled" if number == 3 else "queued",
+            FAR_MS,
+        )
     async with through_proxy(server_url) as (proxy, url), serving(url) as (store, _):
 
-        async def start(tx: HotTx, ids: list[int]) -> list[list[int]]:
+        async def start(tx: HotTx, ids: list[int]) -> list[dict[int, Tracked]]:
             started = await tx.start_sending(ids, 1, NOW_MS)
-            proxy.to_client.cut_after(1)
-            return [[one.id for one in started] for _ in ids]
+            return [started for _ in ids]
 
-        assert await store.do(Verb("start", 1, start), [1]) == [[1]]
+        verb = Verb("start", 1, start)
+        assert list((await store.do(verb, [1]))[0]) == [1]  # the server knows the statement now: the next bytes are its own
+        (proxy.to_client if has_reached_the_server else proxy.to_target).cut_after(1)
+        (started, _) = await store.do(verb, [3, 4])
+        assert [(one.id, one.state, one.attempt) for one in started.values()] == [(4, "sending", 1)]
+        assert proxy.connections_made == 2
 
 
 @pytest.mark.postgres

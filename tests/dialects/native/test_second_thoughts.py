@@ -14,7 +14,7 @@ from berid.flow.accept import accept
 from berid.flow.load import spread
 from berid.queue.lanes import Lane
 from berid.store import messages
-from berid.store.hot import HotTx, Verb
+from berid.store.hot import HotTx, Tracked, Verb
 from tests.dialects.native.conftest import NUMBER, Api, progress, with_directory
 from tests.support.builders import ACCOUNT_ID, CONNECTOR_ID, make_caller, make_submission
 from tests.support.database import ask
@@ -27,10 +27,10 @@ async def start(api: Api, deliveries: list[Any]) -> set[int]:
     """What the dispatcher does just before bytes may leave: the deliveries that may."""
     ids = [read("dlv", each["id"]) or 0 for each in deliveries]
 
-    async def run(tx: HotTx, items: list[None]) -> list[set[int] | Exception]:
-        return [{one.id for one in await tx.start_sending(ids, CONNECTOR_ID, api.clock.now_ms())} for _ in items]
+    async def run(tx: HotTx, items: list[None]) -> list[dict[int, Tracked] | Exception]:
+        return [await tx.start_sending(ids, CONNECTOR_ID, api.clock.now_ms()) for _ in items]
 
-    return (await api.rt.store.hot.do(Verb("test_start", 20, run), [None]))[0]
+    return set((await api.rt.store.hot.do(Verb("test_start", 20, run), [None]))[0])
 
 
 @pytest.mark.parametrize(("method", "suffix"), [("POST", "/cancel"), ("DELETE", "")])
