@@ -614,6 +614,11 @@ class PostgresTx:
         """See `HotTx.spent`."""
         if self._spent:
             await self.flush()
+        if self._believed:  # from here to the commit nobody else may spend
+            await self._begin()
+            believed, self._believed = self._believed, {}
+            if await self.wallets(believed) != believed:
+                raise StoreConflict("a wallet is no longer as it was left")
         rows = await self._fetch(
             "SELECT wallet_id, day, application_id, micros FROM spend WHERE wallet_id = ANY($1::bigint[]) AND day >= $2",
             list(wallet_ids),

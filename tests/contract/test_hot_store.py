@@ -281,7 +281,9 @@ async def test_rows_of_an_earlier_verb_are_seen_by_a_later_one(driver: HotDriver
         assert list(await tx.idempotent([(1, "i")])) == [(1, "i")]
         started = await tx.start_sending([31], 1, NOW_MS)
         assert [one[14] for one in await tx.outgoing([31])] == ["sending"]
-        assert [(one.id, one.message_id, one.state, one.attempt) for one in started.values()] == [(31, 30, "sending", 1)]
+        assert [(one.id, one.message_id, one.state, one.attempt) for one in started.values()] == [
+            (31, 30, "sending", 1)
+        ]
         assert [one.state for one in await tx.tracked([31])] == ["sending"]
         assert [job.id for job in await tx.lease("c1", 1, 5, NOW_MS, NOW_MS + 1, 0, -1)] == [31]
 
@@ -913,6 +915,77 @@ async def test_key_that_another_process_has_just_used_is_found_the_second_time(s
     assert await ask(store_url, "SELECT answer FROM idempotency") == [("theirs",)]
 
 
+async def _spend(tx: HotTx, amounts: list[int]) -> list[str]:
+    """Take what the wallet and its credit allow, and say what was left."""
+    said = []
+    ((left, credit),) = (await tx.wallets([1])).values()
+    for amount in amounts:
+        if amount <= left + credit:
+            left -= amount
+            await tx.move_money([(-amount, amount, 0, 1)])
+        said.append(f"{left} left")
+    return said
+
+
+SPEND: Verb[int, str] = Verb("spend", 1, _spend)
+
+
+@pytest.mark.parametrize(
+    ("change", "amount", "expected"),
+    [
+        ("available_micros = 5", 100, "5 left"),
+        ("available_micros = 5, credit_limit_micros = 95", 100, "-95 left"),
+        ("credit_limit_micros = 0", 1000, "990 left"),
+        ("available_micros = 2000", 1500, "500 left"),
+    ],
+)
+async def test_wallet_that_another_process_has_changed_since_is_as_it_is_now(
+    store: HotStore, store_url: str, change: str, amount: int, expected: str
+) -> None:
+    await put_wallets(store_url, 1)
+    assert await store.do(SPEND, [4]) == ["996 left"]
+    assert await store.do(SPEND, [6]) == ["990 left"]
+    await ask(store_url, f"UPDATE wallet SET {change}")
+    assert await store.do(SPEND, [amount]) == [expected]
+    assert await ask(store_url, "SELECT available_micros FROM wallet") == [(int(expected.split()[0]),)]
+
+
+async def test_limits_are_asked_of_a_wallet_that_nobody_else_can_spend_from(store: HotStore, store_url: str) -> None:
+    await put_wallets(store_url, 1)
+
+    async def run(tx: HotTx, amounts: list[int]) -> list[tuple[int, int]]:
+        ((available, _),) = (await tx.wallets([1])).values()
+        before = await tx.spent([1], 0)
+        await tx.move_money([(-amount, amount, 0, 1) for amount in amounts])
+        await tx.add_spent({(1, 9, 2): sum(amounts)})
+        return [(available, sum(before.values())) for _ in amounts]
+
+    verb = Verb("limited", 1, run)
+    assert await store.do(verb, [1]) == [(1000, 0)]
+    assert await store.do(verb, [2]) == [(999, 1)]
+    await ask(store_url, "UPDATE wallet SET available_micros = 500")
+    assert await store.do(verb, [3]) == [(500, 3)]
+    assert await ask(store_url, "SELECT available_micros FROM wallet") == [(497,)]
+
+
+@pytest.mark.parametrize("inserts", [True, False])
+async def test_key_that_another_process_used_is_found_whatever_this_one_believes(
+    store: HotStore, store_url: str, inserts: bool
+) -> None:
+    async def once(tx: HotTx, keys: list[str]) -> list[str]:
+        used = await tx.idempotent([(1, key) for key in keys])
+        if inserts:
+            new = [key for key in keys if (1, key) not in used]
+            await tx.insert("idempotency", [row("idempotency", application_id=1, key=key) for key in new])
+        return [used[1, key][1] if (1, key) in used else "new" for key in keys]
+
+    verb = Verb("once", 1, once)
+    assert await store.do(verb, ["a", "b"]) == ["new", "new"]
+    await ask(store_url, "INSERT INTO idempotency (application_id, key, answer) VALUES (1, 'k', 'theirs')")
+    assert await store.do(verb, ["c", "k"]) == ["new", "theirs"]
+    assert await store.do(verb, ["k"]) == ["theirs"]
+
+
 # SQLite: the file is the only thing that can be away.
 
 
@@ -1138,9 +1211,7 @@ async def test_commit_that_the_server_is_still_at_is_waited_for(
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("has_reached_the_server", [True, False])
-async def test_intent_whose_commit_was_not_answered_is_found_too(
-    server_url: str, has_reached_the_server: bool
-) -> None:
+async def test_intent_whose_commit_was_not_answered_is_found_too(server_url: str, has_reached_the_server: bool) -> None:
     await ask(server_url, "INSERT INTO message (id) VALUES (2)")
     for number in (1, 3, 4):
         await ask(
@@ -1157,7 +1228,9 @@ async def test_intent_whose_commit_was_not_answered_is_found_too(
             return [started for _ in ids]
 
         verb = Verb("start", 1, start)
-        assert list((await store.do(verb, [1]))[0]) == [1]  # the server knows the statement now: the next bytes are its own
+        assert list((await store.do(verb, [1]))[0]) == [
+            1
+        ]  # the server knows the statement now: the next bytes are its own
         (proxy.to_client if has_reached_the_server else proxy.to_target).cut_after(1)
         (started, _) = await store.do(verb, [3, 4])
         assert [(one.id, one.state, one.attempt) for one in started.values()] == [(4, "sending", 1)]
@@ -1285,6 +1358,27 @@ async def test_wallet_is_ours_alone_until_the_commit(server_url: str) -> None:
     await second.commit()
     await first.close()
     await second.close()
+
+
+@pytest.mark.postgres
+async def test_ordinary_group_is_one_statement_that_commits_itself(server_url: str) -> None:
+    await put_wallets(server_url, 1)
+    await ask(server_url, "INSERT INTO message (id) VALUES (2)")
+    await ask(
+        server_url, "INSERT INTO delivery (id, message_id, state, expires_ms) VALUES (1, 2, 'queued', $1)", FAR_MS
+    )
+    driver = PostgresDriver(server_url)
+    for key, is_known in (("a", False), ("b", True)):
+        async with committed(driver) as tx:
+            assert await tx.idempotent([(1, key)]) == {}
+            assert await tx.wallets([1]) == {1: (990 if is_known else 1000, 50)}
+            await tx.insert("idempotency", [row("idempotency", application_id=1, key=key)])
+            await tx.move_money([(-10, 10, 0, 1)])
+            started = await tx.start_sending([1], 4, NOW_MS)
+        assert tx.has_begun != is_known  # type: ignore[attr-defined]
+        assert list(started) == ([] if is_known else [1])
+    assert await ask(server_url, "SELECT available_micros, held_micros FROM wallet") == [(980, 20)]
+    await driver.close()
 
 
 @pytest.mark.postgres
