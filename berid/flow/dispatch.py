@@ -442,6 +442,8 @@ class Dispatcher:
         dropped: list[int] = []
         stopped = stopped_by_rules(rt, self._connector.settings.channel, rows)
         for row in rows:
+            if row[14] in ("sending", "uncertain"):
+                continue  # under way for longer than its lease: what comes of it needs the job, or ends it
             if row[14] not in ("queued", "scheduled") and (row[14], row[18]) != ("held", QUIET):
                 dropped.append(row[0])
                 continue

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 from msgspec import structs
 
-from berid.domain.errors import Temporary
+from berid.domain.errors import Temporary, Throttled
 from berid.domain.message import Outgoing, Sent
 from berid.domain.routing import ConnectorSettings
-from berid.flow.accept import accept
-from berid.flow.dispatch import LANE_CAPACITY, LANE_LEAST, LANE_SECONDS, Dispatcher
+from berid.flow.accept import LEASE_MS, accept
+from berid.flow.dispatch import LANE_CAPACITY, LANE_LEAST, LANE_SECONDS, RETRY_S, Dispatcher
 from berid.flow.ports import Report, Runtime
+from berid.flow.sweep import Sweeper
 from berid.store.hot import HotTx, StoreAway
 from tests.support.builders import FakeClock, make_caller, make_runtime, make_settings, make_submission
 from tests.support.database import ask
@@ -120,6 +121,25 @@ async def test_an_old_copy_that_leaves_after_all_has_its_outcome_written(rt: Run
     far.handed[1][1](copy, Sent(("k1",), ("k1",)))
     await _recorded(dispatcher)
     assert await _states(store_url) == ["sent"]
+
+
+async def test_what_is_on_its_way_for_longer_than_its_lease_keeps_its_job(rt: Runtime, store_url: str) -> None:
+    far = Far()
+    dispatcher = Dispatcher(rt, far)  # type: ignore[arg-type]
+    await _accept(rt, dispatcher, NUMBERS[0])
+    await dispatcher._send(dispatcher.lane.take(1))
+    clock = rt.clock
+    assert isinstance(clock, FakeClock)
+    await clock.advance(LEASE_MS / 1000 + 1)
+    await Sweeper(rt).once()
+    await dispatcher._lease()
+    assert len(dispatcher.lane) == 0
+    far.handed[0][1](far.handed[0][0], Throttled("busy"))  # the connector has tried for as long as it may
+    await _recorded(dispatcher)
+    assert await _states(store_url) == ["queued"]
+    await clock.advance(RETRY_S[0] * 1.3)
+    await dispatcher._lease()
+    assert [outgoing.recipient for outgoing in dispatcher.lane.take(1)] == [NUMBERS[0]]
 
 
 async def test_a_lane_holds_what_its_connector_takes_in_some_seconds(rt: Runtime, store_url: str) -> None:
