@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -52,9 +53,14 @@ def native(token: str, recipients: int = 1, keyed: bool = True) -> Render:
         body = json.dumps(
             {"to": to if recipients > 1 else to[0], "text": f"Order {place} is on its way", "sender": SENDER}
         )
-        return post("/api/v1/messages", token, body.encode(), f"k-{place}" if keyed else "")
+        return post("/api/v1/messages", token, body.encode(), _key(place) if keyed else "")
 
     return render
+
+
+def _key(place: int) -> str:
+    """An idempotency key as most callers make it: a UUID, in no order."""
+    return str(uuid.UUID(int=place * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128)))
 
 
 def taqnyat_post(token: str) -> Render:

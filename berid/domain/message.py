@@ -187,7 +187,7 @@ class Draft(msgspec.Struct, frozen=True):
     units: int
 
 
-class AcceptedDelivery(msgspec.Struct, frozen=True):
+class AcceptedDelivery(msgspec.Struct, frozen=True, array_like=True):
     """One delivery of an accepted message."""
 
     id: int
@@ -196,12 +196,15 @@ class AcceptedDelivery(msgspec.Struct, frozen=True):
     price_micros: int
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, array_like=True):
     """The yes. Given only when message, deliveries, ledger entries and jobs are on disk.
 
     `deliveries` holds all for a message that was accepted in one commit; for a larger one the first and the last.
     `total` counts them all. `balance_micros` is what is left to spend. `is_replay` marks an answer to a repeated
     idempotency key: nothing was accepted again.
+
+    Kept with the key as a list in the order of the fields, a third as long as with their names: a new field goes to the end and
+    has a default.
     """
 
     message_id: int

@@ -251,12 +251,18 @@ class SqliteTx:
     @_away
     async def idempotent(self, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], tuple[str, str]]:
         """See `HotTx.idempotent`."""
-        rows = self._connection.execute(
-            "SELECT i.application_id, i.key, i.body_hash, i.answer FROM json_each(?) j CROSS JOIN idempotency i "
-            "ON i.application_id = j.value ->> 0 AND i.key = j.value ->> 1",
-            (_list(keys),),
-        )
-        return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+        by_application: dict[int, list[str]] = {}
+        for application_id, key in keys:
+            by_application.setdefault(application_id, []).append(key)
+        used: dict[tuple[int, str], tuple[str, str]] = {}
+        for application_id, wanted in by_application.items():
+            rows = self._connection.execute(
+                "SELECT i.key, i.body_hash, i.answer FROM json_each(?) j CROSS JOIN idempotency i "
+                "ON i.application_id = ? AND i.key = j.value",
+                (_list(wanted), application_id),
+            )
+            used.update({(application_id, key): (body_hash, answer) for key, body_hash, answer in rows})
+        return used
 
     @_away
     async def wallets(self, ids: Iterable[int]) -> dict[int, tuple[int, int]]:

@@ -513,8 +513,9 @@ idempotency = Table(
     _text("answer"),
     _ms("created_ms"),
     PrimaryKeyConstraint("application_id", "key"),
-    sqlite_with_rowid=False,
 )
+"""The answers that repeated requests get. An ordinary table also on SQLite: callers choose the keys, most of them at random, and
+rows that stand in the order of such keys make every new one touch a page of its own with all that it holds, and split pages."""
 
 spend = Table(
     "spend",

@@ -426,7 +426,6 @@ def upgrade() -> None:
         _text("answer"),
         _big("created_ms"),
         sa.PrimaryKeyConstraint("application_id", "key", name=op.f("pk_idempotency")),
-        sqlite_with_rowid=False,
     )
     op.create_table(
         "callback_endpoint",
