@@ -6,7 +6,7 @@ the journal grows, customers are told. `Changes` is the one place where that is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -20,8 +20,11 @@ from berid.domain.ledger import EntryKind, effect
 from berid.domain.message import FINAL, MoneyState, State
 from berid.domain.report import EVENT_OF_STATE, Endpoint
 from berid.domain.spending import Spent, day_of
-from berid.flow.ports import Runtime, Tell
+from berid.flow.ports import Bundle, Runtime, Tell
 from berid.store.hot import HotTx, Tracked
+
+BUNDLE_MAX = 100
+"""Events of a bundle at most: a lane holds as many as `flow.notify.LANE_CAPACITY` bundles in memory."""
 
 CALLBACK_LEASE_MS = 120_000
 """Longer than one call with its time limit, and than a full lane takes to drain."""
@@ -77,7 +80,7 @@ class Changes:
     again: list[tuple[str, str, int, int, int]] = field(default_factory=list)
     new_jobs: list[tuple[Any, ...]] = field(default_factory=list)
     callbacks: list[tuple[Any, ...]] = field(default_factory=list)
-    tells: dict[str, list[Tell]] = field(default_factory=dict)
+    bundles: dict[str, list[Bundle]] = field(default_factory=dict)
     """Leased callbacks by lane: to be pushed after the commit, or withdrawn."""
     parked: list[tuple[Any, ...]] = field(default_factory=list)
     unparked: list[int] = field(default_factory=list)
@@ -91,6 +94,8 @@ class Changes:
     _given_back: Spent = field(default_factory=dict)
     _wanting: dict[tuple[int, int, str], list[Endpoint]] = field(default_factory=dict)
     """The endpoints that want an event of an application, as far as this batch has asked."""
+    _news: dict[int, tuple[Endpoint, list[tuple[int, str, str]]]] = field(default_factory=dict)
+    """What endpoints are to be told, by endpoint: (delivery, event, payload)."""
     _told_by_row: set[int] = field(default_factory=set)
     """Deliveries whose one line of this batch is left to their row. Of several none is, for their order is known only here."""
     _journalled: set[int] = field(default_factory=set)
@@ -181,7 +186,7 @@ class Changes:
                 self._given_back[place] = self._given_back.get(place, 0) - row.price_micros
 
     def _tell(self, row: Tracked, state: State) -> None:
-        """One callback row and job for every endpoint of the account that wants this event."""
+        """Let every endpoint of the account be told that wants this event."""
         event = EVENT_OF_STATE.get(state)
         if event is None:
             return
@@ -196,33 +201,34 @@ class Changes:
             if endpoint.kind == "smpp" and (row.dialect != "smpp" or '"rd"' not in row.options):
                 continue  # a bind hears of what it has submitted, if it asked for receipts
             payload = payload or self.payload(row, event)
-            self.tell(endpoint.id, endpoint.lane, row.account_id, row.id, event, payload)
+            self.tell(endpoint, row.id, event, payload)
 
-    def tell(
-        self, endpoint_id: int, lane_name: str, account_id: int, delivery_id: int, event: str, payload: str
-    ) -> None:
-        """Write one callback and its job; leased to this process when the lane in memory has room."""
-        rt = self.rt
-        callback_id = next(self._ids)
-        lane = rt.lanes.get(lane_name)
-        is_leased = lane is not None and lane.admit(1, account_id, 1)
-        if is_leased:
-            told = Tell(callback_id, endpoint_id, account_id, event, payload, self.now_ms, 1)
-            self.tells.setdefault(lane_name, []).append(told)
-        self.callbacks.append((callback_id, account_id, endpoint_id, delivery_id, event, payload, self.now_ms))
-        self.new_jobs.append(
-            (
-                callback_id,
-                "callback",
-                lane_name,
-                1,
-                account_id,
-                self.now_ms,
-                self.now_ms + CALLBACK_LEASE_MS if is_leased else 0,
-                rt.slot if is_leased else 0,
-                1 if is_leased else 0,
-            )
-        )
+    def tell(self, endpoint: Endpoint, delivery_id: int, event: str, payload: str) -> None:
+        """Let an endpoint be told an event; `delivery_id` 0 if it is about none."""
+        news = self._news.get(endpoint.id)
+        if news is None:
+            news = self._news[endpoint.id] = (endpoint, [])
+        news[1].append((delivery_id, event, payload))
+
+    def _bundle(self, endpoint: Endpoint, news: Sequence[tuple[int, str, str]]) -> None:
+        """Write the callbacks of one bundle, and its job; leased to this process when the lane in memory has room."""
+        rt, now_ms, account_id = self.rt, self.now_ms, endpoint.account_id
+        ids = rt.ids.take(len(news))
+        for identifier, (delivery_id, event, payload) in zip(ids, news, strict=True):
+            self.callbacks.append((identifier, account_id, endpoint.id, delivery_id, event, payload, now_ms, ids[0], 0))
+        self.callbacks[-len(news)] = (*self.callbacks[-len(news)][:-1], len(news))
+        lane = rt.lanes.get(endpoint.lane)
+        if lane is not None and lane.admit(1, account_id, 1):
+            tells = [
+                Tell(identifier, endpoint.id, account_id, event, payload, now_ms)
+                for identifier, (_, event, payload) in zip(ids, news, strict=True)
+            ]
+            bundle = Bundle(ids[0], endpoint.id, account_id, tells, 1, len(tells))
+            self.bundles.setdefault(endpoint.lane, []).append(bundle)
+            lease = (now_ms + CALLBACK_LEASE_MS, rt.slot, 1)
+        else:
+            lease = (0, 0, 0)
+        self.new_jobs.append((ids[0], "callback", endpoint.lane, 1, account_id, now_ms, *lease))
 
     def payload(self, row: Tracked, event: str) -> str:
         """The event's data as it will be told, frozen now: later states do not change what was true at this one."""
@@ -280,6 +286,11 @@ class Changes:
             await tx.jobs_done(self.done)
         if self.again:
             await tx.jobs_again(self.again)
+        for endpoint, news in self._news.values():
+            # What is told over binds has an outcome for each event.
+            size = 1 if endpoint.kind == "smpp" else min(endpoint.batch_max, BUNDLE_MAX)
+            for start in range(0, len(news), size):
+                self._bundle(endpoint, news[start : start + size])
         if self.callbacks:
             await tx.insert("callback", self.callbacks)
         if self.new_jobs:
@@ -295,14 +306,14 @@ class Changes:
             count(*words)
         for settled, count in self._settled.items():
             self.rt.metrics.settled(*settled, count)
-        for lane, tells in self.tells.items():
-            self.rt.lanes[lane].push(tells, held=len(tells))
+        for lane, bundles in self.bundles.items():
+            self.rt.lanes[lane].push(bundles, held=len(bundles))
 
     def withdraw(self) -> None:
         """After a rollback: give the places back, and forget what was noted in memory."""
         rt = self.rt
-        for lane, tells in self.tells.items():
-            rt.lanes[lane].withdraw(len(tells))
+        for lane, bundles in self.bundles.items():
+            rt.lanes[lane].withdraw(len(bundles))
         for row in self.parked:
             rt.parked[row[1]] -= 1
         for connector_id in self.unparked:

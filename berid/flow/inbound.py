@@ -351,7 +351,7 @@ def _store(changes: Changes, message: InboundSms) -> tuple[Any, ...]:
     for endpoint in directory.endpoints.get(account_id, ()):
         if endpoint.wants(application_id, INBOUND_EVENT):
             payload = payload or _payload(changes, identifier, account_id, message, keyword)
-            changes.tell(endpoint.id, endpoint.lane, account_id, 0, INBOUND_EVENT, payload)
+            changes.tell(endpoint, 0, INBOUND_EVENT, payload)
     return (
         identifier,
         account_id,

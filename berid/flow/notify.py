@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -17,16 +18,16 @@ from berid.base import failpoint
 from berid.base.ids import show
 from berid.domain.report import Endpoint
 from berid.flow.changes import CALLBACK_LEASE_MS
-from berid.flow.ports import Runtime, Tell
+from berid.flow.ports import Bundle, Runtime, Tell
 from berid.net import NetError
 from berid.queue.lanes import Lane
-from berid.store import binds
+from berid.store import binds, callbacks
 from berid.store.hot import HotTx, StoreAway, Verb
 
 log = logging.getLogger("berid.notify")
 
-LANE_CAPACITY = 1_000
-"""Callbacks of one host in memory at most."""
+LANE_CAPACITY = 400
+"""Bundles of one host in memory at most: with `flow.changes.BUNDLE_MAX` events in each, some twenty megabytes."""
 
 CALLS_AT_ONCE = 8
 """Calls in flight to one host at most."""
@@ -34,9 +35,9 @@ CALLS_AT_ONCE = 8
 BATCH_MAX = 500
 """Events in one call at most, whatever the endpoint asks for."""
 
-GATHER = 100
+GATHER = 8
 GATHER_S = 0.01
-"""While calls are under way, fewer events than this wait so long for others: a call costs as much as fifty events in it."""
+"""While calls are under way, fewer bundles than this wait so long for others: a call costs as much as fifty events in it."""
 
 DISCOVER_S = 0.25
 """How often the table is asked for hosts that have due work and no lane in memory."""
@@ -46,10 +47,10 @@ IDLE_END_S = 30.0
 
 
 class _Try(msgspec.Struct):
-    """What came of one try, of events that travelled together. `due_ms` 0 means told; -1 means no further try."""
+    """What came of one try, of bundles that travelled together. `due_ms` 0 means told; -1 means no further try."""
 
     rt: Runtime
-    tells: Sequence[Tell]
+    bundles: Sequence[Bundle]
     status: int
     error: str
     elapsed_ms: int
@@ -63,20 +64,20 @@ async def _record_tries(tx: HotTx, tries: list[_Try]) -> list[Exception | None]:
     await tx.insert(
         "callback_try",
         [
-            (tell.callback_id, identifier, item.at_ms, item.status, item.error, item.elapsed_ms)
+            (bundle.id, identifier, item.at_ms, item.status, item.error, item.elapsed_ms)
             for item in tries
             if item.at_ms
-            for tell, identifier in zip(item.tells, rt.ids.take(len(item.tells)), strict=True)
+            for bundle, identifier in zip(item.bundles, rt.ids.take(len(item.bundles)), strict=True)
         ],
     )
-    done = [tell.callback_id for item in tries if item.due_ms == 0 for tell in item.tells]
+    done = [bundle.id for item in tries if item.due_ms == 0 for bundle in item.bundles]
     again = [
-        ("callback", item.lane, item.due_ms, tell.attempts, tell.callback_id)
+        ("callback", item.lane, item.due_ms, bundle.attempts, bundle.id)
         for item in tries
         if item.due_ms > 0
-        for tell in item.tells
+        for bundle in item.bundles
     ]
-    buried = [(item.at_ms, item.error, tell.callback_id) for item in tries if item.due_ms < 0 for tell in item.tells]
+    buried = [(item.at_ms, item.error, bundle.id) for item in tries if item.due_ms < 0 for bundle in item.bundles]
     if done:
         await tx.jobs_done(done)
     if again:
@@ -100,8 +101,8 @@ class _Ask:
     found: int = 0
 
 
-async def _lease(tx: HotTx, asks: list[_Ask]) -> list[list[Tell] | Exception]:
-    results: list[list[Tell] | Exception] = []
+async def _lease(tx: HotTx, asks: list[_Ask]) -> list[list[Bundle] | Exception]:
+    results: list[list[Bundle] | Exception] = []
     for ask in asks:
         jobs = await tx.lease(ask.lane, 1, ask.room, ask.now_ms, ask.now_ms + CALLBACK_LEASE_MS, ask.slot, ask.cursor)
         ask.found = len(jobs)
@@ -109,19 +110,23 @@ async def _lease(tx: HotTx, asks: list[_Ask]) -> list[list[Tell] | Exception]:
         rows = await tx.callbacks(list(attempts)) if jobs else []
         if jobs:
             ask.cursor = jobs[-1].account_id
-        missing = set(attempts) - {row[0] for row in rows}
+        tells: dict[int, list[Tell]] = {}
+        for row in rows:
+            tells.setdefault(row[6], []).append(Tell(*row[:6]))
+        missing = attempts.keys() - tells.keys()
         if missing:
             await tx.jobs_done(list(missing))
-        results.append(
-            [
-                Tell(identifier, endpoint_id, account_id, event, payload, created_ms, attempts[identifier])
-                for identifier, endpoint_id, account_id, event, payload, created_ms in rows
-            ]
-        )
+        results.append([_bundle(found, attempts[bundle_id]) for bundle_id, found in tells.items()])
     return results
 
 
-LEASE: Verb[_Ask, list[Tell]] = Verb("lease_callbacks", 17, _lease)
+def _bundle(tells: Sequence[Tell], attempts: int) -> Bundle:
+    """The bundle of these events."""
+    first = tells[0]
+    return Bundle(first.callback_id, first.endpoint_id, first.account_id, tells, attempts, len(tells))
+
+
+LEASE: Verb[_Ask, list[Bundle]] = Verb("lease_callbacks", 17, _lease)
 
 
 class Notifier:
@@ -181,7 +186,7 @@ class _Host:
 
     def __init__(self, rt: Runtime, lane_name: str) -> None:
         self._rt = rt
-        self.lane: Lane[Tell] = Lane(lane_name, LANE_CAPACITY)
+        self.lane: Lane[Bundle] = Lane(lane_name, LANE_CAPACITY)
         self._calls: set[asyncio.Task[None]] = set()
         self._cursor = -1
         self._busy_s = rt.clock.ticks_s()
@@ -224,78 +229,106 @@ class _Host:
         rt, lane = self._rt, self.lane
         ask = _Ask(lane.name, lane.room, rt.clock.now_ms(), rt.slot, self._cursor)
         try:
-            tells = (await rt.store.hot.do(LEASE, [ask]))[0]
+            bundles = (await rt.store.hot.do(LEASE, [ask]))[0]
         except StoreAway:
             lane.drained(1)  # the notifier will find it again
             return
         self._cursor = ask.cursor
         if ask.found < lane.room:
             lane.drained(1)
-        lane.push(tells)
+        lane.push(bundles)
 
-    def _start_calls(self, tells: list[Tell]) -> None:
-        """Group by endpoint; a batch per endpoint that allows it, else a call per event."""
-        by_endpoint: dict[int, list[Tell]] = {}
-        for tell in tells:
-            by_endpoint.setdefault(tell.endpoint_id, []).append(tell)
+    def _start_calls(self, bundles: list[Bundle]) -> None:
+        """Group by endpoint, as many bundles in a call as the endpoint allows events."""
+        by_endpoint: dict[int, list[Bundle]] = {}
+        for bundle in bundles:
+            by_endpoint.setdefault(bundle.endpoint_id, []).append(bundle)
         for endpoint_id, mine in by_endpoint.items():
             endpoint = self._rt.directory.endpoint_by_id.get(endpoint_id)
-            size = min(endpoint.batch_max, BATCH_MAX) if endpoint is not None else len(mine)
-            for start in range(0, len(mine), size):
-                batch = mine[start : start + size]
-                task = asyncio.get_running_loop().create_task(self._call(endpoint, batch))
-                self._calls.add(task)
-                task.add_done_callback(self._called)
+            room = min(endpoint.batch_max, BATCH_MAX) if endpoint is not None else BATCH_MAX
+            batch: list[Bundle] = []
+            events = 0
+            for bundle in mine:
+                if endpoint is not None and bundle.parts > room:
+                    self._start(self._divide(bundle))
+                    continue
+                if events + bundle.parts > room:
+                    self._start(self._call(endpoint, batch))
+                    batch, events = [], 0
+                batch.append(bundle)
+                events += bundle.parts
+            if batch:
+                self._start(self._call(endpoint, batch))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._called)
 
     def _called(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
         self.lane.wake.set()
 
-    async def _call(self, endpoint: Endpoint | None, tells: list[Tell]) -> None:
+    async def _divide(self, bundle: Bundle) -> None:
+        """The endpoint takes fewer events in a call than when these were bundled: each of them goes on by itself."""
+        rt = self._rt
+        try:
+            async with rt.store.transaction() as tx:
+                await callbacks.divide(tx, bundle.account_id, [bundle.id])
+        except StoreAway:
+            return  # the lease runs out, and it is divided then
+        self.lane.push([_bundle([tell], bundle.attempts) for tell in bundle.tells])
+
+    async def _call(self, endpoint: Endpoint | None, bundles: list[Bundle]) -> None:
         """One call, and its record."""
         rt = self._rt
         at_ms = rt.clock.now_ms()
         if endpoint is None or endpoint.state != "on":
-            await self._record([_Try(rt, tells, 0, "the endpoint is off", 0, at_ms, -1, self.lane.name)])
+            await self._record([_Try(rt, bundles, 0, "the endpoint is off", 0, at_ms, -1, self.lane.name)])
             return
         if endpoint.kind == binds.KIND:
-            await self._record(await self._over_binds(endpoint, tells, at_ms))
+            await self._record(await self._over_binds(endpoint, bundles, at_ms))
             return
+        tells = [tell for bundle in bundles for tell in bundle.tells]
         status, error, elapsed_ms, is_told = await tell_endpoint(rt, endpoint, tells)
         rt.metrics.callback("told" if is_told else "failed", len(tells))
         if is_told:
-            await self._record([_Try(rt, tells, status, error, elapsed_ms, at_ms, 0, self.lane.name)])
+            await self._record([_Try(rt, bundles, status, error, elapsed_ms, at_ms, 0, self.lane.name)])
             return
         await self._record(
-            [_Try(rt, [tell], status, error, elapsed_ms, at_ms, self._next_ms(tell), self.lane.name) for tell in tells]
+            [
+                _Try(rt, [bundle], status, error, elapsed_ms, at_ms, self._next_ms(bundle), self.lane.name)
+                for bundle in bundles
+            ]
         )
 
-    async def _over_binds(self, endpoint: Endpoint, tells: list[Tell], at_ms: int) -> list[_Try]:
-        """Tell over the customer's binds, each event with an outcome of its own.
+    async def _over_binds(self, endpoint: Endpoint, bundles: list[Bundle], at_ms: int) -> list[_Try]:
+        """Tell over the customer's binds, each event with an outcome of its own: none of them is bundled with others.
 
         What found no bind, or none with room, was not tried: its job is given back as if it had not been leased, and the
         lane looks into the table no more until the notifier finds it worth serving.
         """
         rt, lane = self._rt, self.lane.name
+        tells = [tell for bundle in bundles for tell in bundle.tells]
         outcomes = await rt.binds.deliver(endpoint, tells) if rt.binds is not None else [None] * len(tells)
         elapsed_ms = rt.clock.now_ms() - at_ms
         if None in outcomes:
             self.lane.drained(1)
         tries: list[_Try] = []
-        for tell, error in zip(tells, outcomes, strict=True):
+        for bundle, error in zip(bundles, outcomes, strict=True):
             if error is None:
-                tell.attempts -= 1
-                tries.append(_Try(rt, [tell], 0, "", 0, 0, rt.clock.now_ms(), lane))
+                bundle.attempts -= 1
+                tries.append(_Try(rt, [bundle], 0, "", 0, 0, rt.clock.now_ms(), lane))
                 continue
             rt.metrics.callback("failed" if error else "told")
-            tries.append(_Try(rt, [tell], 0, error, elapsed_ms, at_ms, self._next_ms(tell) if error else 0, lane))
+            tries.append(_Try(rt, [bundle], 0, error, elapsed_ms, at_ms, self._next_ms(bundle) if error else 0, lane))
         return tries
 
-    def _next_ms(self, tell: Tell) -> int:
-        schedule = pauses_s(self._rt, tell.endpoint_id)
-        if tell.attempts > len(schedule):
+    def _next_ms(self, bundle: Bundle) -> int:
+        schedule = pauses_s(self._rt, bundle.endpoint_id)
+        if bundle.attempts > len(schedule):
             return -1
-        return self._rt.clock.now_ms() + int(schedule[tell.attempts - 1] * 1000)
+        return self._rt.clock.now_ms() + int(schedule[bundle.attempts - 1] * 1000)
 
     async def _record(self, tries: list[_Try]) -> None:
         while True:

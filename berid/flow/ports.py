@@ -51,8 +51,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class Tell(msgspec.Struct):
-    """One event for one endpoint, on its way through a lane. `payload` is its frozen data as JSON; `attempts`
-    counts this try."""
+    """One event for one endpoint. `payload` is its frozen data as JSON."""
 
     callback_id: int
     endpoint_id: int
@@ -60,9 +59,19 @@ class Tell(msgspec.Struct):
     event: str
     payload: str
     created_ms: int
+
+
+class Bundle(msgspec.Struct):
+    """Events of one commit for one endpoint, on their way through a lane: told in one call, with one job and one record of a
+    try. It has the id of its first event; `attempts` counts this try, and `parts` the events."""
+
+    id: int
+    endpoint_id: int
+    account_id: int
+    tells: Sequence[Tell]
     attempts: int
+    parts: int
     priority: int = 1
-    parts: int = 1
 
 
 class Channel(Protocol):

@@ -1,7 +1,7 @@
 """Callback endpoints as their owners see and change them, and the log of what they were told.
 
 Every function takes the account and names it in its query. Whoever changes an endpoint also raises the directory's version in
-the same transaction. An event is pending while it has a job, failed once that job is buried, and told when it has none.
+the same transaction. An event is pending while its bundle has a job, failed once that job is buried, and told when it has none.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Select, and_, delete, insert, or_, select, update
 
+from berid.base.ids import SLOTS
 from berid.store import Tx
 from berid.store.tables import callback, callback_endpoint, callback_try, job
 
@@ -99,7 +100,7 @@ def _log(account_id: int) -> Select[Any]:
     named = [callback.c[name] for name in CallbackRecord.__slots__[:-2]]
     return (
         select(*named, job.c.buried_ms, job.c.due_ms)
-        .outerjoin(job, and_(job.c.id == callback.c.id, job.c.kind == "callback"))
+        .outerjoin(job, and_(job.c.id == callback.c.bundle_id, job.c.kind == "callback"))
         .where(callback.c.account_id == account_id)
     )
 
@@ -152,12 +153,9 @@ async def tries(tx: Tx, account_id: int, callback_ids: Sequence[int]) -> dict[in
     found: dict[int, list[TryRecord]] = {identifier: [] for identifier in callback_ids}
     for start in range(0, len(callback_ids), _PAGE):
         rows = await tx.execute(
-            select(callback_try.c.callback_id, *(callback_try.c[name] for name in TryRecord.__slots__))
-            .join(callback, callback.c.id == callback_try.c.callback_id)
-            .where(
-                callback_try.c.callback_id.in_(callback_ids[start : start + _PAGE]),
-                callback.c.account_id == account_id,
-            )
+            select(callback.c.id, *(callback_try.c[name] for name in TryRecord.__slots__))
+            .join(callback_try, callback_try.c.callback_id == callback.c.bundle_id)
+            .where(callback.c.id.in_(callback_ids[start : start + _PAGE]), callback.c.account_id == account_id)
             .order_by(callback_try.c.id)
         )
         for identifier, *values in rows:
@@ -185,7 +183,7 @@ async def tell_again(tx: Tx, account_id: int, lane: str, callback_ids: Sequence[
     """
     told = 0
     for start in range(0, len(callback_ids), _PAGE):
-        ids = callback_ids[start : start + _PAGE]
+        ids = await _each_alone(tx, account_id, callback_ids[start : start + _PAGE])
         rows = await tx.execute(select(job.c.id).where(job.c.id.in_(ids), job.c.kind == "callback").with_for_update())
         present = {row[0] for row in rows}
         woken = await tx.execute(
@@ -204,6 +202,46 @@ async def tell_again(tx: Tx, account_id: int, lane: str, callback_ids: Sequence[
             )
         told += woken.rowcount + len(missing)
     return told
+
+
+async def _each_alone(tx: Tx, account_id: int, callback_ids: Sequence[int]) -> list[int]:
+    """Divide the bundles of some events, but for what is being told at this moment. Returns the events that are now alone."""
+    mine = callback.c.id.in_(callback_ids), callback.c.account_id == account_id
+    rows = await tx.execute(select(callback.c.id, callback.c.bundle_id, callback.c.bundled).where(*mine))
+    bundles = {row.id: row.bundle_id for row in rows if row.bundled != 1}
+    query = select(job.c.id, job.c.lease_until_ms).where(job.c.id.in_(set(bundles.values())), job.c.kind == "callback")
+    leased = {row.id for row in await tx.execute(query.with_for_update()) if row.lease_until_ms}
+    await divide(tx, account_id, sorted(set(bundles.values()) - leased))
+    return [identifier for identifier in callback_ids if bundles.get(identifier) not in leased]
+
+
+async def divide(tx: Tx, account_id: int, bundle_ids: Sequence[int]) -> None:
+    """Let each event of these bundles go on by itself, with what its bundle had: a job like its, and the same tries."""
+    first = callback.alias()
+    rows = await tx.execute(
+        select(callback.c.id, callback.c.bundle_id)
+        .join(
+            first,
+            and_(
+                callback.c.id.between(first.c.id, first.c.id + first.c.bundled * SLOTS),
+                callback.c.bundle_id == first.c.id,
+            ),
+        )
+        .where(first.c.id.in_(bundle_ids), first.c.account_id == account_id)
+        .with_for_update(of=callback)
+    )
+    members = [(row.id, row.bundle_id) for row in rows]
+    others = [(identifier, bundle_id) for identifier, bundle_id in members if identifier != bundle_id]
+    for table, key in ((job, job.c.id), (callback_try, callback_try.c.callback_id)):
+        found: dict[int, list[dict[str, Any]]] = {}
+        for row in (await tx.execute(select(table).where(key.in_(bundle_ids)))).mappings():
+            found.setdefault(row[key.name], []).append(dict(row))
+        copies = [{**row, key.name: identifier} for identifier, bundle_id in others for row in found.get(bundle_id, ())]
+        if copies:
+            await tx.execute(insert(table), copies)
+    for start in range(0, len(members), _PAGE):
+        alone = callback.c.id.in_([identifier for identifier, _ in members[start : start + _PAGE]])
+        await tx.execute(update(callback).where(alone).values(bundle_id=callback.c.id, bundled=1))
 
 
 async def add_callback(
@@ -226,6 +264,8 @@ async def add_callback(
             event=event,
             payload=payload,
             created_ms=now_ms,
+            bundle_id=callback_id,
+            bundled=1,
         )
     )
 

@@ -53,7 +53,9 @@ HOT_COLUMNS: dict[str, tuple[str, ...]] = {
     "idempotency": ("application_id", "key", "body_hash", "answer", "created_ms"),
     "carrier_ref": ("connector_id", "key", "delivery_id", "part", "sent_ms"),
     "event": ("delivery_id", "id", "kind", "at_ms", "detail"),
-    "callback": ("id", "account_id", "endpoint_id", "delivery_id", "event", "payload", "created_ms"),
+    "callback": (
+        "id", "account_id", "endpoint_id", "delivery_id", "event", "payload", "created_ms", "bundle_id", "bundled",
+    ),
     "callback_try": ("callback_id", "id", "at_ms", "status", "error", "elapsed_ms"),
     "parked_report": ("id", "connector_id", "key", "recipient", "report", "at_ms"),
     "inbound": (
@@ -253,8 +255,9 @@ class HotTx(Protocol):
         """What a connector needs of these deliveries: id, message, account, priority, sender, recipient, body,
         body_kind, alphabet, parts, expires_ms, attempt, route, dialect, state, due_ms, category, country, reason."""
 
-    async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int]]:
-        """Callbacks by id: id, endpoint, account, event, payload, created_ms."""
+    async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int, int]]:
+        """The callbacks of these bundles, one bundle after the other: id, endpoint, account, event, payload, created_ms,
+        bundle."""
 
     async def open_messages(self, ids: Sequence[int]) -> None:
         """Loading messages become open: all their pages are there."""

@@ -30,6 +30,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.dialects import postgresql
 
+from berid.base.ids import SLOTS
 from berid.domain.otp import Recent
 from berid.domain.spending import Spent
 from berid.store.hot import (
@@ -786,13 +787,15 @@ class PostgresTx:
         )
         return [tuple(row) for row in rows]
 
-    async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int]]:
+    async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int, int]]:
         """See `HotTx.callbacks`."""
         if "callback" in self._kept:
             await self.flush()
         rows = await self._fetch(
-            "SELECT c.id, c.endpoint_id, c.account_id, c.event, c.payload, c.created_ms "
-            "FROM unnest($1::bigint[]) WITH ORDINALITY AS i(id, place) JOIN callback c ON c.id = i.id ORDER BY i.place",
+            "SELECT c.id, c.endpoint_id, c.account_id, c.event, c.payload, c.created_ms, c.bundle_id "
+            "FROM unnest($1::bigint[]) WITH ORDINALITY AS i(id, place) JOIN callback f ON f.id = i.id "
+            f"JOIN callback c ON c.id BETWEEN f.id AND f.id + f.bundled * {SLOTS} AND c.bundle_id = f.id "
+            "ORDER BY i.place, c.id",
             ids,
         )
         return [tuple(row) for row in rows]

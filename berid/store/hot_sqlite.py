@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from berid.base.ids import SLOTS
 from berid.domain.otp import Recent
 from berid.domain.spending import Spent
 from berid.store.hot import (
@@ -556,11 +557,12 @@ class SqliteTx:
         return found
 
     @_away
-    async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int]]:
+    async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int, int]]:
         """See `HotTx.callbacks`."""
         return self._connection.execute(
-            "SELECT c.id, c.endpoint_id, c.account_id, c.event, c.payload, c.created_ms FROM json_each(?) j "
-            "CROSS JOIN callback c ON c.id = j.value",
+            "SELECT c.id, c.endpoint_id, c.account_id, c.event, c.payload, c.created_ms, c.bundle_id FROM json_each(?) j "
+            f"CROSS JOIN callback f ON f.id = j.value CROSS JOIN callback c ON c.id BETWEEN f.id AND f.id + f.bundled * {SLOTS} "
+            "AND c.bundle_id = f.id",
             (_list(ids),),
         ).fetchall()
 

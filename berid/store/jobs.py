@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import func, literal_column, select, text, update
+from sqlalchemy import and_, func, literal_column, select, text, update
 
 from berid.store import Tx, tables
 from berid.store.tables import job
@@ -32,7 +32,8 @@ async def due_lanes(tx: Tx, prefix: str, now_ms: int) -> list[str]:
 
 
 class LaneDepth(NamedTuple):
-    """How much waits in one lane at one priority, and since when the oldest due job waits (0: none is due)."""
+    """How much waits in one lane at one priority, counting each event of a bundle, and since when the oldest due job waits
+    (0: none is due)."""
 
     lane: str
     priority: int
@@ -42,8 +43,10 @@ class LaneDepth(NamedTuple):
 
 async def depths(tx: Tx) -> list[LaneDepth]:
     """Every lane with work, by lane and priority."""
+    callback = tables.callback
     rows = await tx.execute(
-        select(job.c.lane, job.c.priority, func.count(), func.min(job.c.due_ms))
+        select(job.c.lane, job.c.priority, func.sum(func.coalesce(callback.c.bundled, 1)), func.min(job.c.due_ms))
+        .outerjoin(callback, and_(callback.c.id == job.c.id, job.c.kind == "callback"))
         .where(job.c.buried_ms == 0)
         .group_by(job.c.lane, job.c.priority)
     )

@@ -125,7 +125,7 @@ def _old_callbacks(before_ms: int) -> Select[Any]:
 def _is_idle() -> ColumnElement[bool]:
     """Of a callback: nobody tries it any more."""
     job = tables.job.c
-    return ~select(job.id).where(job.id == tables.callback.c.id, job.buried_ms == 0).exists()
+    return ~select(job.id).where(job.id == tables.callback.c.bundle_id, job.buried_ms == 0).exists()
 
 
 async def _remove_callbacks(tx: Tx, rows: Rows) -> int:

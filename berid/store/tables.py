@@ -502,7 +502,7 @@ job = Table(
         postgresql_where=text("buried_ms > 0"),
     ),
 )
-"""Durable work. The id is that of its subject: a delivery (`dispatch`, `resolve`) or a callback (`callback`)."""
+"""Durable work. The id is that of its subject: a delivery (`dispatch`, `resolve`) or a bundle of callbacks (`callback`)."""
 
 idempotency = Table(
     "idempotency",
@@ -558,9 +558,14 @@ callback = Table(
     _text("event"),
     _text("payload"),
     _ms("created_ms"),
+    _ref("bundle_id"),
+    _number("bundled"),
     Index(None, "endpoint_id", "id"),
 )
-"""One event for one endpoint, as it will be or was told. Pending while a job of its id exists."""
+"""One event for one endpoint, as it will be or was told. Events of one commit for one endpoint that takes batches are a
+*bundle* and told together: `bundle_id` is the id of the first of them, or its own for one that is told by itself. `bundled`
+says of the first how many they are, and is 0 for the others; their ids are SLOTS apart. A bundle is pending while a job of its
+id exists."""
 
 callback_try = Table(
     "callback_try",
@@ -574,6 +579,7 @@ callback_try = Table(
     PrimaryKeyConstraint("callback_id", "id"),
     sqlite_with_rowid=False,
 )
+"""Calls to receivers. `callback_id` is the bundle that was told."""
 
 inbound = Table(
     "inbound",

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from berid.base.clock import SystemClock
+from berid.base.ids import SLOTS
 from berid.domain.otp import Recent
 from berid.store import hot_postgres, hot_sqlite, sqlite_path
 from berid.store.hot import (
@@ -273,7 +274,7 @@ async def test_rows_of_an_earlier_verb_are_seen_by_a_later_one(driver: HotDriver
         await tx.insert("job", [row("job", id=31)])
         await tx.insert("carrier_ref", [row("carrier_ref", connector_id=1, key="k", delivery_id=31)])
         await tx.insert("parked_report", [row("parked_report", connector_id=1, key="k", report="r")])
-        await tx.insert("callback", [row("callback", id=32, payload="p")])
+        await tx.insert("callback", [row("callback", id=32, payload="p", bundle_id=32, bundled=1)])
         await tx.insert("idempotency", [row("idempotency", application_id=1, key="i")])
         assert [one.id for one in await tx.tracked_by_key(1, ["k"])] == [31]
         assert await tx.take_parked(1, ["k"]) == [("k", "r")]
@@ -461,12 +462,16 @@ async def test_outgoing_tells_all_that_a_connector_needs_in_the_order_asked(driv
     ]
 
 
-async def test_callbacks_are_given_in_the_order_asked(driver: HotDriver) -> None:
+async def test_callbacks_are_given_bundle_by_bundle_in_the_order_asked(driver: HotDriver) -> None:
+    bundles = {91: (91, 3), 91 + SLOTS: (91, 0), 91 + 2 * SLOTS: (91, 0), 92: (92, 1), 93: (93, 2), 93 + SLOTS: (93, 0)}
     rows = [row("callback", id=number, account_id=1, endpoint_id=2, delivery_id=3, event="e", payload=f"p{number}",
-                created_ms=4) for number in (91, 92)]  # fmt: skip
+                created_ms=4, bundle_id=first, bundled=count) for number, (first, count) in bundles.items()]  # fmt: skip
     await put(driver, "callback", *rows)
     async with committed(driver) as tx:
-        assert await tx.callbacks([92, 91, 5]) == [(92, 2, 1, "e", "p92", 4), (91, 2, 1, "e", "p91", 4)]
+        assert await tx.callbacks([92, 91, 5]) == [
+            (92, 2, 1, "e", "p92", 4, 92),
+            *((number, 2, 1, "e", f"p{number}", 4, 91) for number in (91, 91 + SLOTS, 91 + 2 * SLOTS)),
+        ]
 
 
 # Requests that are loaded page by page.
@@ -1427,7 +1432,7 @@ async def test_no_hot_statement_reads_a_whole_table(server_url: str) -> None:
             )
             await tx.insert("delivery", [row("delivery", id=number, message_id=number) for number in numbers])
             await tx.insert("job", [row("job", id=number, account_id=number % 7) for number in numbers])
-            await tx.insert("callback", [row("callback", id=number) for number in numbers])
+            await tx.insert("callback", [row("callback", id=number, bundle_id=number, bundled=1) for number in numbers])
             await tx.insert("idempotency", [row("idempotency", key=str(number)) for number in numbers])
             await tx.insert(
                 "carrier_ref", [row("carrier_ref", connector_id=1, key=f"k{n}", delivery_id=n) for n in numbers]

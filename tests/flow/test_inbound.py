@@ -15,7 +15,7 @@ from berid.config import Config
 from berid.domain.directory import Directory
 from berid.domain.report import DEFAULT_EVENTS, Endpoint
 from berid.flow.inbound import ID_REPEAT_S, PART_PATIENCE_S, REPEAT_S, InboundSms, receive, sweep_parts
-from berid.flow.ports import Runtime, Tell
+from berid.flow.ports import Bundle, Runtime
 from berid.metrics import Metrics
 from berid.queue.lanes import Lane
 from berid.store import open_store
@@ -169,10 +169,10 @@ async def test_owner_is_told_where_he_wants_to_be(world: World) -> None:
 
 async def test_callback_goes_straight_into_a_lane_that_is_served_here(world: World) -> None:
     world.rt.directory = directory(endpoint(1))
-    lane: Lane[Tell] = Lane("ha.example", 10)
+    lane: Lane[Bundle] = Lane("ha.example", 10)
     world.rt.lanes["ha.example"] = lane
     await receive(world.rt, [message("hello")])
-    assert [tell.event for tell in lane.take(10)] == ["message.received"]
+    assert [tell.event for bundle in lane.take(10) for tell in bundle.tells] == ["message.received"]
     assert await ask(world.rt.store.url, "SELECT lease_until_ms > 0 FROM job") in ([(1,)], [(True,)])
 
 
@@ -329,7 +329,7 @@ async def test_part_that_came_lately_keeps_the_others_waiting(world: World) -> N
 
 async def test_store_that_is_away_is_said_and_leaves_no_place_taken(world: World) -> None:
     world.rt.directory = directory(endpoint(1))
-    lane: Lane[Tell] = Lane("ha.example", 1)
+    lane: Lane[Bundle] = Lane("ha.example", 1)
     world.rt.lanes["ha.example"] = lane
     await world.rt.store.hot.stop()
     with pytest.raises(StoreAway):

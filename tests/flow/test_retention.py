@@ -110,7 +110,7 @@ async def put_message(
 async def put_callback(rt: Runtime, age_ms: int, **job: Any) -> None:
     """A callback with one try; with a job if anything is said of one."""
     identifier = id_of(rt, age_ms)
-    await put(rt, tables.callback, id=identifier, event="delivered")
+    await put(rt, tables.callback, id=identifier, event="delivered", bundle_id=identifier, bundled=1)
     await put(rt, tables.callback_try, callback_id=identifier, id=1)
     if job:
         await put(rt, tables.job, id=identifier, kind="callback", lane="h", **job)

@@ -59,7 +59,7 @@ async def create(api: Api, **fields: Any) -> Any:
 def tell(identifier: int, event: str = "callback.test", **payload: Any) -> Tell:
     """One event on its way."""
     body = msgspec.json.encode({"type": event, "created_ms": START_MS, **payload}).decode()
-    return Tell(identifier, 1, ACCOUNT_ID, event, body, START_MS, 1)
+    return Tell(identifier, 1, ACCOUNT_ID, event, body, START_MS)
 
 
 async def test_endpoint_is_made_and_shows_its_secret_once(api: Api) -> None:
@@ -241,7 +241,7 @@ async def test_event_tells_what_was_true_and_nothing_of_ours(api: Api) -> None:
     await progress(api.rt, said["deliveries"], State.SENT)
     await progress(api.rt, said["deliveries"], State.DELIVERED)
     identifier, payload = (await ask(api.url, "SELECT id, payload FROM callback"))[0]
-    event = Tell(identifier, 1, ACCOUNT_ID, "message.delivered", payload, START_MS, 1)
+    event = Tell(identifier, 1, ACCOUNT_ID, "message.delivered", payload, START_MS)
     body, headers = dialect.render(api.rt, api.rt.directory.endpoints[ACCOUNT_ID][0], [event])
     assert headers["content-type"] == "application/json"
     assert headers["webhook-id"] == f"evt_{identifier}"

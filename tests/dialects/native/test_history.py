@@ -104,7 +104,7 @@ async def test_timeline_tells_of_callbacks_and_their_tries(api: Api) -> None:
     for state in (State.SENT, State.DELIVERED):
         await api.clock.advance(5)
         await progress(api.rt, said["deliveries"], state)
-    rows = await ask(api.url, "SELECT id, delivery_id, endpoint_id FROM callback ORDER BY id")
+    rows = await ask(api.url, "SELECT id, delivery_id, endpoint_id FROM callback ORDER BY delivery_id, id")
     told, failed = rows[0][0], rows[1][0]
     await ask(api.url, f"DELETE FROM job WHERE id = {told} RETURNING id")
     await ask(api.url, f"UPDATE job SET buried_ms = 5 WHERE id = {failed} RETURNING id")

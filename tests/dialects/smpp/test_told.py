@@ -61,9 +61,7 @@ def tell(state: State, options: dict[str, str], reason: str = "", **changes: Any
     }
     if options:
         data["options"] = options
-    return Tell(
-        1, APPLICATION_ID, ACCOUNT_ID, EVENT_OF_STATE[state], json.dumps(data | changes), ACCEPTED_MS + 60_000, 1
-    )
+    return Tell(1, APPLICATION_ID, ACCOUNT_ID, EVENT_OF_STATE[state], json.dumps(data | changes), ACCEPTED_MS + 60_000)
 
 
 # Which
@@ -91,7 +89,7 @@ def test_receipt_that_was_not_asked_for_is_none(options: dict[str, str]) -> None
 
 
 def test_event_that_is_about_no_message_is_none() -> None:
-    assert render(Tell(1, 2, 3, "callback.test", "{}", 0, 1)) is None
+    assert render(Tell(1, 2, 3, "callback.test", "{}", 0)) is None
 
 
 # What
@@ -165,7 +163,7 @@ def test_intermediate_notification_says_that_it_is_one() -> None:
 )
 def test_what_a_person_wrote_is_whole_in_one_pdu(text: str, coding: int, is_payload: bool) -> None:
     data = json.dumps({"type": "message.received", "from": "905321234567", "to": "5050", "text": text, "id": "inb_1"})
-    pdu = render(Tell(1, 2, 3, "message.received", data, 0, 1))
+    pdu = render(Tell(1, 2, 3, "message.received", data, 0))
     assert pdu is not None
     assert (pdu.source_addr, pdu.source_addr_ton, pdu.destination_addr, pdu.dest_addr_ton) == (
         "905321234567",

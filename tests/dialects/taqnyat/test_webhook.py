@@ -75,7 +75,7 @@ def tell_of(state: State, **data: object) -> Tell:
         "total": 1,
         **data,
     }
-    return Tell(9, 77, 1, "event", msgspec.json.encode(payload).decode(), 0, 1)
+    return Tell(9, 77, 1, "event", msgspec.json.encode(payload).decode(), 0)
 
 
 @pytest.mark.parametrize("state", list(State))
@@ -98,7 +98,7 @@ async def test_several_events_in_one_call_are_a_list(world: World) -> None:
 
 async def test_message_from_a_person_is_told_in_its_own_shape(world: World) -> None:
     payload = {"type": INBOUND_EVENT, "from": "966500000000", "to": "701234", "text": "STOP", "keyword": "stop"}
-    tell = Tell(9, 77, 1, INBOUND_EVENT, msgspec.json.encode(payload).decode(), 0, 1)
+    tell = Tell(9, 77, 1, INBOUND_EVENT, msgspec.json.encode(payload).decode(), 0)
     body, _ = dialect.render(world.rt, endpoint_of(world), [tell])
     assert msgspec.json.decode(body) == {
         "event": INBOUND_EVENT,

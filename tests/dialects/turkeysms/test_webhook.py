@@ -49,7 +49,7 @@ def endpoint_of(world: World, **changes: Any) -> Endpoint:
 async def tells_of(world: World) -> list[Tell]:
     """The callbacks that are written, as they would be told."""
     rows = await world.ask("SELECT id, endpoint_id, account_id, event, payload, created_ms FROM callback ORDER BY id")
-    return [Tell(*row, 1) for row in rows]
+    return [Tell(*row) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ async def test_calls_are_signed_over_their_body(world: World) -> None:
     endpoint = endpoint_of(world)
     await world.clock.advance(90)
     tell = Tell(
-        5, endpoint.id, endpoint.account_id, "callback.test", '{"type":"callback.test","mode":"live"}', START_MS, 1
+        5, endpoint.id, endpoint.account_id, "callback.test", '{"type":"callback.test","mode":"live"}', START_MS
     )
     body, headers = dialect.render(world.rt, endpoint, [tell])
     assert msgspec.json.decode(body) == {
@@ -115,7 +115,7 @@ async def test_calls_are_signed_over_their_body(world: World) -> None:
 async def test_old_secret_signs_beside_the_new_one_until_it_ends(world: World) -> None:
     both = f"{SECRET} {OLD_SECRET}@{START_MS + 60_000}"
     endpoint = endpoint_of(world, sealed_secret=world.rt.vault.seal(both, SECRET_PURPOSE))
-    tell = Tell(5, endpoint.id, endpoint.account_id, "callback.test", "{}", START_MS, 1)
+    tell = Tell(5, endpoint.id, endpoint.account_id, "callback.test", "{}", START_MS)
     body, headers = dialect.render(world.rt, endpoint, [tell])
     expected = "sha256=" + hmac.new(OLD_SECRET.encode(), body, hashlib.sha256).hexdigest()
     assert headers["x-turkeysms-signature-previous"] == expected
@@ -125,14 +125,14 @@ async def test_old_secret_signs_beside_the_new_one_until_it_ends(world: World) -
 
 async def test_several_events_are_a_list(world: World) -> None:
     endpoint = endpoint_of(world, batch_max=10)
-    tells = [Tell(5 + n, endpoint.id, endpoint.account_id, "callback.test", "{}", START_MS, 1) for n in range(3)]
+    tells = [Tell(5 + n, endpoint.id, endpoint.account_id, "callback.test", "{}", START_MS) for n in range(3)]
     assert len(msgspec.json.decode(dialect.render(world.rt, endpoint, tells)[0])) == 3
 
 
 async def test_message_from_a_person_is_told(world: World) -> None:
     endpoint = endpoint_of(world)
     payload = '{"type":"message.received","from":"905321234567","to":"8507013986","text":"RET"}'
-    tell = Tell(5, endpoint.id, endpoint.account_id, INBOUND_EVENT, payload, START_MS, 1)
+    tell = Tell(5, endpoint.id, endpoint.account_id, INBOUND_EVENT, payload, START_MS)
     assert msgspec.json.decode(dialect.render(world.rt, endpoint, [tell])[0])["data"] == {
         "mobile": NUMBER,
         "sentto": "8507013986",

@@ -453,6 +453,8 @@ def upgrade() -> None:
         _text("event"),
         _text("payload"),
         _big("created_ms"),
+        _big("bundle_id"),
+        _number("bundled"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_callback")),
     )
     op.create_index(op.f("ix_callback_endpoint_id_id"), "callback", ["endpoint_id", "id"])
