@@ -24,7 +24,10 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The Content-Type of what `Metrics.render` gives."""
 
 WATCHED: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "berid_queue_depth": ("Jobs waiting in a lane, in memory and in the table.", ("lane", "priority")),
+    "berid_queue_depth": (
+        "Deliveries and events that wait in a lane, in memory and in the table.",
+        ("lane", "priority"),
+    ),
     "berid_queue_oldest_age_seconds": ("How long the oldest due job of a lane has waited.", ("lane", "priority")),
     "berid_bind_up": ("1 if a connector can send, 0.5 if some of its binds are down, 0 if all are.", ("connector",)),
     "berid_money_balanced": ("1 if every balance equals the sum of its ledger entries, 0 if one does not.", ()),

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from sqlalchemy import Table, func, insert, select
 
-from berid.base.ids import first_id_at
+from berid.base.ids import SLOTS, first_id_at
 from berid.config import Config
 from berid.config import Retention as Times
 from berid.domain.errors import Permanent
@@ -231,6 +231,22 @@ async def test_callback_that_still_waits_is_kept_and_one_set_aside_goes_with_its
     for table in (tables.callback, tables.callback_try, tables.job):
         assert await count(rt, table) == 1
     assert await count(rt, tables.job, tables.job.c.buried_ms == 0) == 1
+
+
+@pytest.mark.parametrize(("buried_ms", "left"), [(0, (3, 1, 1)), (2, (0, 0, 0))])
+async def test_bundle_of_callbacks_is_kept_while_it_waits_and_goes_as_a_whole(
+    rt: Runtime, buried_ms: int, left: tuple[int, int, int]
+) -> None:
+    await put_callback(rt, 40 * DAY_MS, due_ms=1, buried_ms=buried_ms)
+    first = id_of(rt, 40 * DAY_MS)
+    for place in (1, 2):
+        await put(rt, tables.callback, id=first + place * SLOTS, event="delivered", bundle_id=first)
+    await forget_all(rt)
+    assert (
+        await count(rt, tables.callback),
+        await count(rt, tables.callback_try),
+        await count(rt, tables.job),
+    ) == left
 
 
 async def test_callback_that_is_taken_up_while_it_is_being_forgotten_is_kept(rt: Runtime) -> None:
