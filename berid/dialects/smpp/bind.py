@@ -12,6 +12,8 @@ import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from berid.dialects.smpp.asked import cancel_message, query_message
 from berid.dialects.smpp.codes import status_of
 from berid.dialects.smpp.outlet import Outlet, Sending
@@ -33,6 +35,7 @@ from berid.wire.smpp.pdu import (
     CancelSm,
     CancelSmResp,
     DataSm,
+    DeliverSm,
     Pdu,
     QuerySm,
     SubmitMulti,
@@ -127,6 +130,7 @@ class Bind(asyncio.Protocol):
         """Done once the connection is gone."""
         self._transport: asyncio.Transport | None = None
         self._outlet: Outlet | None = None
+        self._knows_tlvs = True
         self._tasks: set[asyncio.Task[None]] = set()
         self._farewell: CommandStatus | None = None
         self._calm: asyncio.Event | None = None
@@ -293,8 +297,10 @@ class Bind(asyncio.Protocol):
             self.session.respond(sequence, status)
             self.flush()
             return
+        self._knows_tlvs = pdu.interface_version >= INTERFACE_VERSION_34
         tlvs: dict[int, bytes] = {}
-        put_uint(tlvs, Tag.SC_INTERFACE_VERSION, INTERFACE_VERSION_34)
+        if self._knows_tlvs:
+            put_uint(tlvs, Tag.SC_INTERFACE_VERSION, INTERFACE_VERSION_34)
         if self._farewell is not None or not self.session.respond_with(
             sequence, _RESPONSES[type(pdu)](SYSTEM_ID, tlvs)
         ):
@@ -305,6 +311,13 @@ class Bind(asyncio.Protocol):
         log.info("bound", extra={"login": caller.token.login, "address": self.address, "as": kind})
         if self.is_receiver:
             self._outlet = self._server.open_outlet(self, caller)
+
+    def fit(self, pdu: Pdu) -> Pdu:
+        """The PDU as this customer can read it: one who bound with a version before 3.4 gets no optional parameters (section
+        3.4.2), unless one holds the whole text."""
+        if self._knows_tlvs or not (isinstance(pdu, DeliverSm) and pdu.short_message):
+            return pdu
+        return msgspec.structs.replace(pdu, tlvs={})
 
     def _take(self, requests: Sequence[Request]) -> None:
         """Read the submits of one read, and send what can be read on its way."""

@@ -100,7 +100,7 @@ class Outlet:
             if sending.future.done():
                 continue
             try:
-                bind.session.submit(sending.pdu, now_s, sending)
+                bind.session.submit(bind.fit(sending.pdu), now_s, sending)
             except EncodeError as error:
                 sending.settle(f"cannot be carried: {error}")
                 continue

@@ -63,11 +63,15 @@ class Esme:
 
     async def bind(self, kind: str = "transceiver", login: str = "customer", password: str = "password") -> int:
         """Bind, and return the status of the answer."""
-        future = self._future()
-        self.session.bind(BINDS[kind](login, password), self._now(), future)
-        self._flush()
-        status, _ = await asyncio.wait_for(future, PATIENCE_S)
+        status, _ = await self.bind_as(BINDS[kind](login, password))
         return status
+
+    async def bind_as(self, pdu: Pdu) -> tuple[int, Any]:
+        """Bind with this PDU, and return the answer's status and PDU."""
+        future = self._future()
+        self.session.bind(pdu, self._now(), future)
+        self._flush()
+        return await asyncio.wait_for(future, PATIENCE_S)
 
     def post(self, *pdus: Pdu) -> list[asyncio.Future[tuple[int, Any]]]:
         """Send requests in one write; each future gives the answer's status and PDU."""

@@ -72,13 +72,14 @@ async def test_login_with_its_password_is_bound(customer: Customer, kind: str) -
     assert customer.rt.binds.serves(APPLICATION_ID) is (kind != "transmitter")
 
 
-async def test_bind_is_answered_with_our_name_and_version(customer: Customer) -> None:
+@pytest.mark.parametrize("version", [0x00, 0x33, 0x34, 0x50])
+async def test_bind_is_answered_with_our_name_and_for_who_can_read_it_our_version(
+    customer: Customer, version: int
+) -> None:
     esme = await customer.connect()
-    future = asyncio.get_running_loop().create_future()
-    esme.session.bind(BindTransceiver(LOGIN, PASSWORD), 0.0, future)
-    esme.writer.write(esme.session.take_output())
-    _, pdu = await asyncio.wait_for(future, 10)
-    assert (pdu.system_id, pdu.tlvs) == ("berid", {int(Tag.SC_INTERFACE_VERSION): b"\x34"})
+    _, pdu = await esme.bind_as(BindTransceiver(LOGIN, PASSWORD, interface_version=version))
+    expected = {int(Tag.SC_INTERFACE_VERSION): b"\x34"} if version >= 0x34 else {}
+    assert (pdu.system_id, pdu.tlvs) == ("berid", expected)
 
 
 REFUSED: dict[str, tuple[Callable[[Directory], Directory], CommandStatus]] = {

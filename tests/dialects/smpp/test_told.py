@@ -23,10 +23,10 @@ from berid.flow.inbound import InboundSms, receive
 from berid.flow.ports import Tell
 from berid.store import Store, binds, open_store, tables
 from berid.wire.smpp.codes import CommandStatus, EsmClass, MessageState, Tag
-from berid.wire.smpp.pdu import Address, DeliverSm, SubmitMulti, SubmitSm, get_text, get_uint
+from berid.wire.smpp.pdu import Address, BindTransceiver, DeliverSm, SubmitMulti, SubmitSm, get_text, get_uint
 from berid.wire.smpp.receipt import is_receipt, parse
 from tests.dialects.smpp.esme import Esme
-from tests.dialects.smpp.world import Customer, RushClock, make_login, with_endpoints, with_logins
+from tests.dialects.smpp.world import LOGIN, PASSWORD, Customer, RushClock, make_login, with_endpoints, with_logins
 from tests.support.builders import ACCOUNT_ID, APPLICATION_ID, CONNECTOR_ID, SENDER, FakeClock
 from tests.support.database import ask
 
@@ -198,6 +198,16 @@ async def test_receipt_comes_over_the_bind(customer: Customer) -> None:
     assert (parse(pdu).state, receipt_ids([pdu])) == (MessageState.DELIVERED, ids)
     await customer.until("SELECT count(*) FROM job", [(0,)])
     assert await customer.rows("SELECT status, error FROM callback_try") == [(0, "")]
+
+
+async def test_customer_of_an_older_version_gets_his_receipt_without_parameters(customer: Customer) -> None:
+    await customer.notify()
+    carrier, esme = await customer.carrier(), await customer.connect()
+    assert (await esme.bind_as(BindTransceiver(LOGIN, PASSWORD, interface_version=0x33)))[0] == 0
+    ids = await submitted(esme)
+    await carrier.report(*ids)
+    (pdu,) = await esme.next_delivered()
+    assert (parse(pdu).state, receipt_ids([pdu]), pdu.tlvs) == (MessageState.DELIVERED, ids, {})
 
 
 async def test_receipt_that_nobody_asked_for_is_done_without_a_word(customer: Customer) -> None:
