@@ -7,6 +7,7 @@ harms only itself. Events for one endpoint that allows it travel together.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ import msgspec
 
 from berid.base import failpoint
 from berid.base.ids import show
+from berid.domain.errors import Refused
 from berid.domain.report import Endpoint
 from berid.flow.changes import CALLBACK_LEASE_MS
+from berid.flow.endpoints import change_endpoint
 from berid.flow.ports import Bundle, Runtime, Tell
 from berid.net import NetError
 from berid.queue.lanes import Lane
@@ -28,6 +31,9 @@ log = logging.getLogger("berid.notify")
 
 LANE_CAPACITY = 400
 """Bundles of one host in memory at most: with `flow.changes.BUNDLE_MAX` events in each, some twenty megabytes."""
+
+GONE = 410
+"""What a receiver answers that is there no more and wants to hear nothing (Standard Webhooks): its endpoint is turned off."""
 
 CALLS_AT_ONCE = 8
 """Calls in flight to one host at most."""
@@ -295,12 +301,23 @@ class _Host:
         if is_told:
             await self._record([_Try(rt, bundles, status, error, elapsed_ms, at_ms, 0, self.lane.name)])
             return
+        if status == GONE and endpoint.kind == "native":
+            await self._turn_off(endpoint)
+            await self._record([_Try(rt, bundles, status, error, elapsed_ms, at_ms, -1, self.lane.name)])
+            return
         await self._record(
             [
                 _Try(rt, [bundle], status, error, elapsed_ms, at_ms, self._next_ms(bundle), self.lane.name)
                 for bundle in bundles
             ]
         )
+
+    async def _turn_off(self, endpoint: Endpoint) -> None:
+        """Turn an endpoint off whose receiver has said that it is gone; its owner can turn it on and have the events replayed."""
+        log.warning("an endpoint is gone and was turned off", extra={"endpoint": endpoint.id})
+        # Refused: its owner has just deleted it. StoreAway: the next call hears the same.
+        with contextlib.suppress(Refused, StoreAway):
+            await change_endpoint(self._rt, "receiver", endpoint.account_id, endpoint.id, state="off")
 
     async def _over_binds(self, endpoint: Endpoint, bundles: list[Bundle], at_ms: int) -> list[_Try]:
         """Tell over the customer's binds, each event with an outcome of its own: none of them is bundled with others.

@@ -179,6 +179,19 @@ async def test_bundle_that_was_not_received_is_told_again_as_a_whole(rt: Runtime
             assert [told(call.body) for call in await receiver.wait_for(2)] == [ids, ids]
 
 
+async def test_endpoint_that_says_it_is_gone_is_turned_off_and_hears_no_more(rt: Runtime) -> None:
+    async with Receiver() as receiver:
+        receiver.next(Reply(410))
+        with_endpoint(rt, receiver.url(), batch_max=100)
+        await add_endpoint(rt, receiver.url())
+        await deliver(rt, 2)
+        async with notifying(rt):
+            await until(rt, [("failed", [410])] * 2)
+        assert receiver.count == 1
+    assert await ask(rt.store.url, "SELECT state FROM callback_endpoint") == [("off",)]
+    assert await ask(rt.store.url, "SELECT actor, action FROM audit") == [("receiver", "callback.change")]
+
+
 async def test_events_go_one_by_one_to_an_endpoint_that_takes_no_batches_any_more(rt: Runtime) -> None:
     async with Receiver() as receiver:
         with_endpoint(rt, receiver.url(), batch_max=100)
