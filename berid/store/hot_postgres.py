@@ -317,7 +317,7 @@ class PostgresDriver:
         except TROUBLE as error:
             # The server has said no, or asyncpg itself, of a value that does not fit.
             if getattr(error, "severity_en", None) == "ERROR" or isinstance(error, asyncpg.DataError | ValueError):
-                raise meaning(error) from None
+                raise self._tx.meaning(error) from None
             if not await self._was_committed(self._tx):
                 raise StoreAway(f"the connection was lost during a commit: {_words(error)}") from None
         self._tx.confirm()
@@ -863,9 +863,14 @@ class PostgresTx:
         try:
             return await work
         except TROUBLE as error:
-            means = meaning(error)
-            self.is_away = self.is_away or isinstance(means, StoreAway)
-            raise means from None
+            raise self.meaning(error) from None
+
+    def meaning(self, error: Exception) -> Exception:
+        """What an error means for the caller; remembers if the server is away."""
+        means = meaning(error)
+        if isinstance(means, StoreAway) and not isinstance(means, StoreConflict):
+            self.is_away = True
+        return means
 
 
 def _is_copied(part: tuple[str, Sequence[Any]]) -> bool:

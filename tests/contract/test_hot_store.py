@@ -1314,6 +1314,28 @@ async def test_server_that_cannot_write_now_is_away_and_work_goes_on_when_it_can
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("begins", [True, False])
+@pytest.mark.parametrize(("sqlstate", "is_left"), [("25006", True), ("40001", False)])
+async def test_server_that_cannot_write_is_left_for_the_one_that_can(
+    server_url: str, sqlstate: str, is_left: bool, begins: bool
+) -> None:
+    await _raise_from_event(server_url, sqlstate, times=1)
+    driver = PostgresDriver(server_url)
+    before = (await driver.connect()).get_server_pid()
+
+    async def write() -> None:
+        async with committed(driver) as tx:
+            if begins:
+                await tx.tracked([1])
+            await tx.insert("event", [row("event", delivery_id=1, id=1)])
+
+    with pytest.raises(StoreAway):
+        await write()
+    assert ((await driver.connect()).get_server_pid() != before) == is_left
+    await driver.close()
+
+
+@pytest.mark.postgres
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01", "55P03"])
 async def test_group_that_met_another_process_is_repeated_unnoticed(server_url: str, sqlstate: str) -> None:
     await _raise_from_event(server_url, sqlstate, times=1)
