@@ -282,4 +282,4 @@ async def test_cancelled_endpoint_is_told(api: Api) -> None:
     api.rt.lanes[endpoint.lane] = lane
     said = await api.send(NUMBER, OTHER)
     await api("DELETE", f"/messages/{said['id']}")
-    assert [tell.event for tell in lane.take(10)] == ["message.cancelled"] * 2
+    assert [tell.event for bundle in lane.take(10) for tell in bundle.tells] == ["message.cancelled"] * 2
