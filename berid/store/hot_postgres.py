@@ -88,6 +88,7 @@ KEYS_KEPT = 20_000
 """Idempotency keys that are remembered as used: a customer who repeats a request does so soon."""
 
 WALLETS_KEPT = 10_000
+"""Wallets that are remembered as this process left them."""
 
 _CHANGED = (
     "state", "reason", "money", "connector_id", "parts_left", "carrier_ids", "sent_ms", "final_ms", "expires_ms",
@@ -531,12 +532,11 @@ class PostgresTx:
             query = "SELECT FROM delivery WHERE id = ANY($1::bigint[]) AND state = 'sending' AND connector_id = $2"
             self.proof = (f"SELECT EXISTS ({query})", [row[0] for row in rows], rows[0][1])
             return
-        table = _PARTS[part].table
         if part not in _KEYS:
             return
         keys = " AND ".join(f"{key} = ${place}" for place, key in enumerate(_KEYS[part], 1))
-        values = (rows[0][HOT_COLUMNS[table].index(key)] for key in _KEYS[part])
-        self.proof = (f"SELECT EXISTS (SELECT FROM {table} WHERE {keys})", *values)
+        values = (rows[0][HOT_COLUMNS[part].index(key)] for key in _KEYS[part])
+        self.proof = (f"SELECT EXISTS (SELECT FROM {part} WHERE {keys})", *values)
 
     async def _before(self, table: str, keys: Iterable[Any]) -> None:
         """To be called before these rows are read or changed: what is kept for them is written first."""
@@ -560,9 +560,9 @@ class PostgresTx:
             self._belief.learn_used(row[:2] for row in rows)
             new = [row for row in rows if row[:2] in self._new_keys]
             if new:
+                rows = [row for row in rows if row[:2] not in self._new_keys]
                 self._new_keys.difference_update(row[:2] for row in new)
                 self._kept.setdefault("new_key", []).extend(new)
-                rows = [row for row in rows if row not in new]
         if table in self._touched:
             self._touched[table].update(map(itemgetter(0), rows))
         if rows:
