@@ -124,7 +124,7 @@ def remember_sent(changes: Changes) -> None:
             row.left_as = left_as
             sent[place] = row
     while len(sent) > SENT:
-        del sent[next(iter(sent))]
+        sent.popitem(last=False)
 
 
 def apply_report(changes: Changes, row: Tracked, report: DeliveryReport) -> None:
@@ -175,7 +175,7 @@ def _forget(changes: Changes, report: DeliveryReport) -> None:
     recent = changes.rt.recent_keys
     recent[(report.connector_id, report.key)] = None
     if len(recent) > RECENT:
-        del recent[next(iter(recent))]
+        recent.popitem(last=False)
 
 
 def _report_words(report: DeliveryReport) -> list[Any]:

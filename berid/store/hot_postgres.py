@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -381,8 +382,8 @@ class _Belief:
     """What this process takes to be so until a statement finds out: what wallets hold, and which idempotency keys are used."""
 
     def __init__(self) -> None:
-        self._wallets: dict[int, tuple[int, int]] = {}
-        self._used: dict[tuple[int, str], None] = {}
+        self._wallets: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self._used: OrderedDict[tuple[int, str], None] = OrderedDict()
         self._careful_for = 0
 
     def doubt(self) -> None:
@@ -409,7 +410,7 @@ class _Belief:
         """What was read under a lock."""
         self._wallets.update(found)
         while len(self._wallets) > WALLETS_KEPT:
-            del self._wallets[next(iter(self._wallets))]
+            self._wallets.popitem(last=False)
 
     def are_new(self, keys: Collection[tuple[int, str]]) -> bool:
         """Whether none of these keys seems to be used."""
@@ -419,7 +420,7 @@ class _Belief:
         """Keys that are in the table, or will be if the transaction comes to something."""
         self._used.update(dict.fromkeys(keys))
         while len(self._used) > KEYS_KEPT:
-            del self._used[next(iter(self._used))]
+            self._used.popitem(last=False)
 
 
 class PostgresTx:

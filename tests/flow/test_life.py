@@ -222,6 +222,14 @@ async def test_only_so_many_deliveries_are_remembered_and_the_others_are_settled
     assert {(await state(rt, delivery_id))[0] for delivery_id in ids} == {"delivered"}
 
 
+async def test_only_so_many_settled_receipts_are_remembered(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("berid.flow.settle.RECENT", 2)
+    for key in ("k1", "k2", "k3"):
+        await submit(rt, await send(rt), sent(key))
+        await settle(rt, [report(key)])
+    assert list(rt.recent_keys) == [(CONNECTOR_ID, "k2"), (CONNECTOR_ID, "k3")]
+
+
 async def test_what_is_parked_is_still_counted_when_a_record_came_to_nothing(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
