@@ -180,14 +180,14 @@ BILLING_OPTION = "billing"
 """The option that keeps a message's `billing`, where it is not the exact one: sent again, it is counted as before."""
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """One delivery as the channel prepared it, before price and route: `units` are what is billed."""
 
     recipient: str
     units: int
 
 
-class AcceptedDelivery(msgspec.Struct, frozen=True, array_like=True):
+class AcceptedDelivery(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One delivery of an accepted message."""
 
     id: int
@@ -241,14 +241,14 @@ class Outgoing(msgspec.Struct, gc=False):
     dialect: str
 
 
-class Sent(msgspec.Struct, frozen=True):
+class Sent(msgspec.Struct, frozen=True, gc=False):
     """The carrier's yes: its ids, one per part, as it gave them and as the route's rule matches them."""
 
     carrier_ids: tuple[str, ...]
     keys: tuple[str, ...]
 
 
-class DeliveryReport(msgspec.Struct, frozen=True):
+class DeliveryReport(msgspec.Struct, frozen=True, gc=False):
     """What a carrier says of a delivery, in our words, with the raw words kept.
 
     `key` matches the carrier id by the route's rule; `recipient` helps to find a delivery whose submit got no answer.

@@ -67,7 +67,7 @@ class _Intent(msgspec.Struct):
     """Outcomes of the connector that the store did not take: until it has, nothing may start."""
 
 
-class _Done(msgspec.Struct):
+class _Done(msgspec.Struct, gc=False):
     rt: Runtime
     outgoing: Outgoing
     connector_id: int

@@ -51,7 +51,7 @@ class Prepared(msgspec.Struct, frozen=True):
     drafts: Sequence[Draft]
 
 
-class Tell(msgspec.Struct):
+class Tell(msgspec.Struct, gc=False):
     """One event for one endpoint. `payload` is its frozen data as JSON."""
 
     callback_id: int

@@ -28,7 +28,7 @@ _GOOD = (State.DELIVERED, State.READ)
 _encode = msgspec.json.Encoder().encode
 
 
-class _Told(msgspec.Struct):
+class _Told(msgspec.Struct, gc=False):
     rt: Runtime
     report: DeliveryReport
     changes: Changes | None = None

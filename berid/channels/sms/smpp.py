@@ -32,6 +32,8 @@ from contextlib import suppress
 from enum import Enum
 from typing import cast
 
+import msgspec
+
 from berid.base import failpoint
 from berid.channels.sms.settings import ErrorClass, SmppSettings, make_tls, read_settings
 from berid.channels.sms.translate import Submit, Translator
@@ -140,44 +142,29 @@ _MODES = {
 }
 
 
-class _Flight:
+class _Flight(msgspec.Struct, eq=False):
     """One delivery on its way through this connector."""
 
-    __slots__ = (
-        "accepted",
-        "code",
-        "doubt",
-        "flying",
-        "ids",
-        "is_over",
-        "left",
-        "outgoing",
-        "pdus",
-        "put_off_s",
-        "refusals",
-        "report",
-    )
-
-    def __init__(self, outgoing: Outgoing, report: Report, pdus: list[Submit]) -> None:
-        self.outgoing = outgoing
-        self.report = report
-        self.pdus = pdus
-        self.left = len(pdus)
-        """Parts that are neither accepted nor in doubt."""
-        self.flying = 0
-        """Parts that wait for their answer."""
-        self.accepted = 0
-        self.ids: list[str] = [""] * len(pdus)
-        self.doubt = ""
-        """Why parts are in doubt, if any are."""
-        self.code = ""
-        """The carrier's last word on a part that it put off."""
-        self.put_off_s = 0.0
-        """When it first put one off."""
-        self.refusals = 0
-        """How often it put one off."""
-        self.is_over = False
-        """Its outcome has been told; what is left of it in the queues is nothing any more."""
+    outgoing: Outgoing
+    report: Report
+    pdus: list[Submit]
+    ids: list[str]
+    """The carrier's, part by part."""
+    left: int
+    """Parts that are neither accepted nor in doubt."""
+    flying: int = 0
+    """Parts that wait for their answer."""
+    accepted: int = 0
+    doubt: str = ""
+    """Why parts are in doubt, if any are."""
+    code: str = ""
+    """The carrier's last word on a part that it put off."""
+    put_off_s: float = 0.0
+    """When it first put one off."""
+    refusals: int = 0
+    """How often it put one off."""
+    is_over: bool = False
+    """Its outcome has been told; what is left of it in the queues is nothing any more."""
 
     @property
     def has_begun(self) -> bool:
@@ -320,9 +307,10 @@ class SmppConnector:
             except ValueError as error:
                 report(outgoing, Permanent("cannot_encode", str(error)))
                 continue
-            flight = _Flight(outgoing, report, pdus)
+            parts = len(pdus)
+            flight = _Flight(outgoing, report, pdus, [""] * parts, parts)
             queue = self._bulk if outgoing.priority else self._urgent
-            for part in range(len(pdus)):
+            for part in range(parts):
                 queue.append((flight, part))
         self.pump(self.ticks())
 
@@ -366,22 +354,22 @@ class SmppConnector:
         done = 0
         share = -(-min(most, len(queue)) // len(live))
         bind = live[self._turn % len(live)]
-        run = 0
+        run = min(share, bind.room)
         while queue and done < most:
             flight, part = queue.popleft()
             if flight.is_over:
                 continue
-            while run >= share or not bind.room:
+            while not run:
                 self._turn += 1
                 bind = live[self._turn % len(live)]
-                run = 0
+                run = min(share, bind.room)
             try:
                 bind.session.submit(flight.pdus[part], now_s, (flight, part, now_s))
             except EncodeError as error:
                 self._end(flight, Permanent("cannot_encode", str(error)))
                 continue
             flight.flying += 1
-            run += 1
+            run -= 1
             done += 1
         self._turn += 1
         return done
@@ -435,13 +423,13 @@ class SmppConnector:
 
     def on_response(self, bind: _Bind, event: Response, now_s: float) -> None:
         """The carrier's answer to one part."""
-        flight, part, sent_s = cast(_Token, event.token)
+        token: _Token = event.token
+        flight, part, sent_s = token
         flight.flying -= 1
-        status = event.status
         if flight.is_over:
             return
-        if status:
-            self._on_refusal(bind, flight, part, status, sent_s, now_s)
+        if event.status:
+            self._on_refusal(bind, flight, part, event.status, sent_s, now_s)
             return
         pdu = event.pdu
         assert isinstance(pdu, _TAKEN)
@@ -615,7 +603,7 @@ class SmppConnector:
         self.pump(self.ticks())
         self._wake()
 
-    def on_gone(self, bind: _Bind, uncertain: list[object], unsent: list[object]) -> None:
+    def on_gone(self, bind: _Bind, uncertain: list[_Token], unsent: list[_Token]) -> None:
         """The connection of a bind, or of one that was not bound yet, has ended."""
         self._open.discard(bind)
         if bind in self._binds:
@@ -624,10 +612,10 @@ class SmppConnector:
         now_s = self.ticks()
         self.pace.lost(len(uncertain), now_s)
         for token in uncertain:
-            self.on_doubt(cast(_Token, token), "link_lost")
+            self.on_doubt(token, "link_lost")
         if unsent:
             self.pace.answered(len(unsent), now_s)
-            for flight, part, _ in reversed(cast("list[_Token]", unsent)):
+            for flight, part, _ in reversed(unsent):
                 flight.flying -= 1
                 (self._bulk if flight.outgoing.priority else self._urgent).appendleft((flight, part))
         self.on_change(now_s)
@@ -762,24 +750,24 @@ class _Bind(asyncio.Protocol):
         connector = self._connector
         now_s = connector.ticks()
         answered = 0
-        sent_s = 0.0
+        last: Response | None = None
         for event in self.session.receive(data, now_s):
             if type(event) is Response:
                 if event.token is _BINDING:
                     self._on_bind_response(event)
                 else:
                     answered += 1
-                    sent_s = cast(_Token, event.token)[2]
+                    last = event
                     connector.on_response(self, event, now_s)
             elif type(event) is Request:
                 if isinstance(event.pdu, _DELIVERED):
                     self._inbox.append(event)
             else:
                 self._on_other(event, now_s)
-        if answered:
+        if last is not None:
             self._silent_submits = 0
             connector.pace.answered(answered, now_s)
-            connector.rt.metrics.response_took(connector.settings.id, now_s - sent_s)
+            connector.rt.metrics.response_took(connector.settings.id, now_s - last.token[2])
         if self._inbox and self._taking is None:
             self._taking = asyncio.get_running_loop().create_task(self._take_in())
         self._look(now_s)
@@ -871,9 +859,9 @@ class _Bind(asyncio.Protocol):
             connector.pace.answered(1, now_s)
             if isinstance(event, TimedOut):
                 self._silent_submits += 1
-                connector.on_doubt(cast(_Token, event.token), "no_response")
+                connector.on_doubt(event.token, "no_response")
             else:
-                connector.on_doubt(cast(_Token, event.token), "unreadable_response")
+                connector.on_doubt(event.token, "unreadable_response")
         elif isinstance(event, Closed):
             self._on_closed(event)
         else:

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
+from typing import Any
 
 import msgspec
 
@@ -169,7 +170,7 @@ class UnknownSequence(Exception):
     """An answer for a request that the peer did not send or that has been answered."""
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """What `receive` and `tick` return; one of the classes below."""
 
 
@@ -192,21 +193,21 @@ class Response(Event):
     sequence: int
     status: int
     pdu: Pdu
-    token: object
+    token: Any
 
 
 class TimedOut(Event):
     """No answer within the response timeout. The request has left the window; the peer may have it or not."""
 
     sequence: int
-    token: object
+    token: Any
 
 
 class Unreadable(Event):
     """A response came for a request of ours, but could not be read; whether it was a yes is unknown."""
 
     sequence: int
-    token: object
+    token: Any
     error: PduError
 
 
@@ -216,7 +217,7 @@ class Late(Event):
     sequence: int
     status: int
     pdu: Pdu
-    token: object
+    token: Any
 
 
 class Refused(Event):
@@ -299,15 +300,15 @@ class Session:
         self._need = HEADER_BYTES
         self._next_sequence = 1
         # Ours, waiting for the peer: sequence -> (expected command id, token, sent at), oldest first.
-        self._pending: dict[int, tuple[int, object, float]] = {}
+        self._pending: dict[int, tuple[int, Any, float]] = {}
         self._unwritten: set[int] = set()
-        self._late: OrderedDict[int, object] = OrderedDict()
-        self._unsent: list[object] = []
+        self._late: OrderedDict[int, Any] = OrderedDict()
+        self._unsent: list[Any] = []
         # The peer's, waiting for us: sequence -> command id. A peer that uses one sequence for several
         # requests at once is answered as often as it asked: the further ones stand in _repeated.
         self._unanswered: dict[int, int] = {}
         self._repeated: dict[int, list[int]] = {}
-        self._bind: tuple[int, int, object] | None = None
+        self._bind: tuple[int, int, Any] | None = None
         # Sequences of our unbind, of the peer's unbind and of our enquire_link, while they are open.
         self._unbind_sequence = _NONE
         self._peer_unbind_sequence = _NONE
@@ -560,14 +561,14 @@ class Session:
             self._output.append(PACK_HEADER(HEADER_BYTES, _ENQUIRE_LINK, 0, self._enquire_sequence))
         return events
 
-    def lost(self) -> list[object]:
+    def lost(self) -> list[Any]:
         """Say that the connection has ended. Return the tokens of requests that were written and not answered.
 
         In the order of their submission. These are uncertain: the peer may have every one of them or none. (The
         token of an open bind is not among them.)
         What never left is in `unsent()`. The state is CLOSED from here on; a second call returns nothing.
         """
-        uncertain: list[object] = []
+        uncertain: list[Any] = []
         for sequence, (_, token, _) in self._pending.items():
             (self._unsent if sequence in self._unwritten else uncertain).append(token)
         self._pending.clear()
@@ -580,7 +581,7 @@ class Session:
         self._enter(State.CLOSED)
         return uncertain
 
-    def unsent(self) -> list[object]:
+    def unsent(self) -> list[Any]:
         """Return, once, after `lost`, the tokens of requests whose bytes were never taken, in their order."""
         unsent = self._unsent
         self._unsent = []
