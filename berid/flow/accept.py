@@ -619,31 +619,40 @@ def _hold_ms(order: Order, line: _Line) -> int:
     return line.held_until_ms - (order.due_ms or order.now_ms) if line.held_until_ms else 0
 
 
-def delivery_row(order: Order, delivery_id: int, line: _Line) -> tuple[Any, ...]:
-    """The row of table `delivery`, in the order of `HOT_COLUMNS`. The validity of what is held counts from its release."""
-    is_held = line.held_until_ms > 0
-    return (
-        delivery_id,
+def delivery_rows(order: Order, ids: range, lines: Sequence[_Line]) -> list[tuple[Any, ...]]:
+    """Rows of table `delivery`, in the order of `HOT_COLUMNS`. The validity of what is held counts from its release."""
+    message_id, account_id, parts, expires_ms = (
         order.message_id,
         order.caller.account.id,
-        line.recipient,
-        line.way.country,
-        "held" if is_held else "scheduled" if order.due_ms else "queued",
-        QUIET if is_held else "",
-        line.units,
-        line.price_micros,
-        line.wallet_id,
-        line.charge_on,
-        "held",
-        line.way.route.id,
-        line.way.connector_id,
-        0,
         order.prepared.parts,
-        "",
-        0,
-        0,
-        order.expires_ms + _hold_ms(order, line) if is_held else order.expires_ms,
+        order.expires_ms,
     )
+    state = "scheduled" if order.due_ms else "queued"
+    return [
+        (
+            delivery_id,
+            message_id,
+            account_id,
+            line.recipient,
+            line.way.country,
+            "held" if line.held_until_ms else state,
+            QUIET if line.held_until_ms else "",
+            line.units,
+            line.price_micros,
+            line.wallet_id,
+            line.charge_on,
+            "held",
+            line.way.route.id,
+            line.way.connector_id,
+            0,
+            parts,
+            "",
+            0,
+            0,
+            expires_ms + _hold_ms(order, line) if line.held_until_ms else expires_ms,
+        )
+        for delivery_id, line in zip(ids, lines, strict=True)
+    ]
 
 
 def hold_rows(order: Order) -> list[tuple[Any, ...]]:
@@ -687,8 +696,8 @@ def _rows(
                 leased.add(name)
                 order.admitted.append((name, count))
     due_ms, until_ms = order.due_ms or order.now_ms, order.now_ms + LEASE_MS
+    deliveries += delivery_rows(order, order.ids, order.lines)
     for delivery_id, line in zip(order.ids, order.lines, strict=True):
-        deliveries.append(delivery_row(order, delivery_id, line))
         name = line.way.lane
         if name in leased and not line.held_until_ms:
             jobs.append((delivery_id, "dispatch", name, priority, account_id, due_ms, until_ms, rt.slot, 1))
@@ -714,23 +723,26 @@ def _push(orders: list[Order]) -> None:
 
 def _outgoing(order: Order, lane: str) -> list[Outgoing]:
     """The deliveries of one lane, as a connector needs them."""
-    submission, prepared = order.submission, order.prepared
+    message_id, account_id, priority = order.message_id, order.caller.account.id, int(order.priority)
+    sender, dialect, expires_ms = order.submission.sender, order.caller.dialect, order.expires_ms
+    body, body_kind, alphabet = order.prepared.body, order.prepared.body_kind, order.prepared.alphabet
+    parts = order.prepared.parts
     return [
         Outgoing(
             delivery_id=delivery_id,
-            message_id=order.message_id,
-            account_id=order.caller.account.id,
-            priority=int(order.priority),
-            sender=submission.sender,
+            message_id=message_id,
+            account_id=account_id,
+            priority=priority,
+            sender=sender,
             recipient=line.recipient,
-            body=prepared.body,
-            body_kind=prepared.body_kind,
-            alphabet=prepared.alphabet,
-            parts=prepared.parts,
-            expires_ms=order.expires_ms,
+            body=body,
+            body_kind=body_kind,
+            alphabet=alphabet,
+            parts=parts,
+            expires_ms=expires_ms,
             attempt=0,
             route_id=line.way.route.id,
-            dialect=order.caller.dialect,
+            dialect=dialect,
         )
         for delivery_id, line in zip(order.ids, order.lines, strict=True)
         if line.way.lane == lane and not line.held_until_ms

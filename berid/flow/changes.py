@@ -41,6 +41,9 @@ _CHARGE, _RELEASE = EntryKind.CHARGE.value, EntryKind.RELEASE.value
 _CHARGED, _RELEASED = MoneyState.CHARGED.value, MoneyState.RELEASED.value
 """The plain words: taking one from its member costs more than the rest of such a line."""
 
+_News = tuple[Endpoint, list[tuple[int, str, str]]]
+"""What an endpoint is to be told: (delivery, event, payload)."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -92,10 +95,10 @@ class Changes:
     """How many deliveries of a channel have come to a final state; counted as `counts` are."""
     _money: dict[tuple[int, int, str, int], list[int]] = field(default_factory=dict)
     _given_back: Spent = field(default_factory=dict)
-    _wanting: dict[tuple[int, int, str], list[Endpoint]] = field(default_factory=dict)
-    """The endpoints that want an event of an application, as far as this batch has asked."""
-    _news: dict[int, tuple[Endpoint, list[tuple[int, str, str]]]] = field(default_factory=dict)
-    """What endpoints are to be told, by endpoint: (delivery, event, payload)."""
+    _wanting: dict[tuple[int, int, State], list[_News]] = field(default_factory=dict)
+    """Whom an application wants to be told of a state, as far as this batch has asked."""
+    _news: dict[int, _News] = field(default_factory=dict)
+    """What endpoints are to be told, by endpoint."""
     _told_by_row: set[int] = field(default_factory=set)
     """Deliveries whose one line of this batch is left to their row. Of several none is, for their order is known only here."""
     _journalled: set[int] = field(default_factory=set)
@@ -187,28 +190,29 @@ class Changes:
 
     def _tell(self, row: Tracked, state: State) -> None:
         """Let every endpoint of the account be told that wants this event."""
-        event = EVENT_OF_STATE.get(state)
-        if event is None:
-            return
-        place = (row.account_id, row.application_id, event)
+        place = (row.account_id, row.application_id, state)
         wanting = self._wanting.get(place)
         if wanting is None:
-            endpoints = self.rt.directory.endpoints.get(row.account_id, ())
-            wanting = [endpoint for endpoint in endpoints if endpoint.wants(row.application_id, event)]
-            self._wanting[place] = wanting
+            wanting = self._wanting[place] = self._who_wants(*place)
         payload = ""
-        for endpoint in wanting:
+        for endpoint, news in wanting:
             if endpoint.kind == "smpp" and (row.dialect != "smpp" or '"rd"' not in row.options):
                 continue  # a bind hears of what it has submitted, if it asked for receipts
+            event = EVENT_OF_STATE[state]
             payload = payload or self.payload(row, event)
-            self.tell(endpoint, row.id, event, payload)
+            news.append((row.id, event, payload))
+
+    def _who_wants(self, account_id: int, application_id: int, state: State) -> list[_News]:
+        event = EVENT_OF_STATE.get(state)
+        endpoints = self.rt.directory.endpoints.get(account_id, ()) if event is not None else ()
+        return [self._news_of(endpoint) for endpoint in endpoints if endpoint.wants(application_id, event or "")]
+
+    def _news_of(self, endpoint: Endpoint) -> _News:
+        return self._news.setdefault(endpoint.id, (endpoint, []))
 
     def tell(self, endpoint: Endpoint, delivery_id: int, event: str, payload: str) -> None:
         """Let an endpoint be told an event; `delivery_id` 0 if it is about none."""
-        news = self._news.get(endpoint.id)
-        if news is None:
-            news = self._news[endpoint.id] = (endpoint, [])
-        news[1].append((delivery_id, event, payload))
+        self._news_of(endpoint)[1].append((delivery_id, event, payload))
 
     def _bundle(self, endpoint: Endpoint, news: Sequence[tuple[int, str, str]]) -> None:
         """Write the callbacks of one bundle, and its job; leased to this process when the lane in memory has room."""

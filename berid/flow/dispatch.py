@@ -110,7 +110,8 @@ async def _record(tx: HotTx, dones: list[_Done]) -> list[Exception | None]:
     unread = [done.outgoing.delivery_id for done in dones if done.row is None]
     if unread:
         rows.update({row.id: row for row in await tx.tracked(unread)})
-    keys: dict[int, dict[str, tuple[Tracked, int]]] = {}
+    waiting: dict[int, dict[str, tuple[Tracked, int]]] = {}
+    """The parts, by connector and key, for which a receipt may be parked."""
     for done in dones:
         row = rows.get(done.outgoing.delivery_id)
         if row is None or row.state != State.SENDING or row.connector_id != done.connector_id:
@@ -120,9 +121,9 @@ async def _record(tx: HotTx, dones: list[_Done]) -> list[Exception | None]:
         outcome = done.outcome
         if isinstance(outcome, Sent):
             _sent(changes, row, done, outcome)
-            mine = keys.setdefault(done.connector_id, {})
-            for part, key in enumerate(outcome.keys):
-                mine[key] = (row, part)
+            if rt.parked.get(done.connector_id):
+                mine = waiting.setdefault(done.connector_id, {})
+                mine.update({key: (row, part) for part, key in enumerate(outcome.keys)})
         elif isinstance(outcome, Uncertain):
             _uncertain(changes, row, done, outcome)
         elif isinstance(outcome, Permanent):
@@ -132,9 +133,8 @@ async def _record(tx: HotTx, dones: list[_Done]) -> list[Exception | None]:
             changes.done.append(row.id)
         else:
             _try_again(changes, row, done, outcome)
-    for connector_id, waiting in keys.items():
-        if rt.parked.get(connector_id):
-            await _take_parked(tx, changes, connector_id, waiting)
+    for connector_id, mine in waiting.items():
+        await _take_parked(tx, changes, connector_id, mine)
     for row in [row for row in rows.values() if row.state == State.UNCERTAIN]:
         if rt.parked.get(row.connector_id):
             await _take_parked_of(tx, changes, row)

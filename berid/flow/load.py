@@ -24,7 +24,7 @@ from berid.flow.accept import (
     PAGE,
     Order,
     accepted_of,
-    delivery_row,
+    delivery_rows,
     hold_rows,
     message_row,
     replay,
@@ -49,13 +49,8 @@ async def accept_large(rt: Runtime, order: Order) -> Accepted:
         return accepted
     try:
         for start in range(0, len(order.lines), PAGE):
-            rows = [
-                delivery_row(order, delivery_id, line)
-                for delivery_id, line in zip(
-                    order.ids[start : start + PAGE], order.lines[start : start + PAGE], strict=True
-                )
-            ]
-            await hot.do(PAGES, rows)
+            page = slice(start, start + PAGE)
+            await hot.do(PAGES, delivery_rows(order, order.ids[page], order.lines[page]))
         twin = (await hot.do(RELEASE, [_Loaded(order, accepted)]))[0]
     except BaseException:
         # Best effort at once; if this fails too, the sweeper finds the loading message.

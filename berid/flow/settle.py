@@ -133,9 +133,6 @@ def apply_report(changes: Changes, row: Tracked, report: DeliveryReport) -> None
     A message in parts is delivered when its last part is; it fails with its first failing part. What may not follow
     changes nothing and is journalled.
     """
-    detail: dict[str, Any] = {"connector": report.connector_id, "code": report.code, "at_ms": report.at_ms}
-    if row.parts > 1:
-        detail["part"] = row.part
     state, target = row.state, report.state
     if target in _GOOD:
         if (report.connector_id, report.key) in changes.rt.recent_keys:
@@ -144,18 +141,16 @@ def apply_report(changes: Changes, row: Tracked, report: DeliveryReport) -> None
         row.parts_left -= 1
         changes.rows[row.id] = row
         if row.parts_left > 0:
-            changes.journal(row, "part_delivered", detail)
+            changes.journal(row, "part_delivered", _detail(row, report))
             return
     if not may_follow(state, target):
-        changes.journal(row, "report_ignored", {**detail, "state": target})
+        changes.journal(row, "report_ignored", {**_detail(row, report), "state": target})
         return
     if target in _GOOD or row.charge_on == ChargeOn.SENT:
         # The carrier has taken it, whatever became of it then; a hold that is still there becomes a charge.
         changes.charge(row)
     elif target is not State.SENT:
         changes.release(row)
-    if state in (State.EXPIRED, State.UNDELIVERED):
-        detail["was"] = state
     if not row.sent_ms:
         row.sent_ms = report.at_ms
     is_told_by_row = (
@@ -167,7 +162,20 @@ def apply_report(changes: Changes, row: Tracked, report: DeliveryReport) -> None
     )
     if is_told_by_row:
         row.report_ms, row.report_code = report.at_ms, report.code
-    changes.advance(row, target, "" if target in _GOOD else report.code, detail, is_told_by_row)
+        changes.advance(row, target, is_told_by_row=True)
+        return
+    detail = _detail(row, report)
+    if state in (State.EXPIRED, State.UNDELIVERED):
+        detail["was"] = state
+    changes.advance(row, target, "" if target in _GOOD else report.code, detail)
+
+
+def _detail(row: Tracked, report: DeliveryReport) -> dict[str, Any]:
+    """What the journal tells of a report."""
+    detail: dict[str, Any] = {"connector": report.connector_id, "code": report.code, "at_ms": report.at_ms}
+    if row.parts > 1:
+        detail["part"] = row.part
+    return detail
 
 
 def _forget(changes: Changes, report: DeliveryReport) -> None:

@@ -411,8 +411,9 @@ class Session:
         pending = self._pending
         if len(pending) >= self._window:
             raise WindowFull
+        body = pdu.pack_body()
         sequence = self._take_sequence()
-        self._output.append(encode(pdu, sequence))
+        self._output.append(PACK_HEADER(HEADER_BYTES + len(body), command_id, 0, sequence) + body)
         pending[sequence] = (command_id | RESPONSE_BIT, token, now)
         self._unwritten.add(sequence)
         return sequence
@@ -712,7 +713,9 @@ class Session:
         except PduError as error:
             events.append(Unreadable(sequence, token, error))
         else:
-            events.append(Response(sequence, _no_if_nack(command_id, status), pdu, token))
+            if command_id == _GENERIC_NACK:
+                status = _no_if_nack(command_id, status)
+            events.append(Response(sequence, status, pdu, token))
         if self._peer_unbind_sequence != _NONE:
             self._answer_unbind_if_idle()
 
