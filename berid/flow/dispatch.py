@@ -572,7 +572,7 @@ class Dispatcher:
                 lane.spill(priority, account_id)
         for start in range(0, len(items), LEASE_PAGE):
             page = items[start : start + LEASE_PAGE]
-            rows = [("dispatch", name, now_ms, outgoing.attempt, outgoing.delivery_id) for outgoing in page]
+            rows = [("dispatch", name, now_ms, outgoing.attempt + 1, outgoing.delivery_id) for outgoing in page]
             try:
                 await rt.store.hot.do(GIVE_BACK, rows)
             except StoreAway:

@@ -122,7 +122,8 @@ _PARTS = {
     "change": _Part(
         "delivery",
         ("id", "attempt", *_CHANGED),
-        f"UPDATE delivery d SET {', '.join(f'{name} = r.{name}' for name in _CHANGED)} FROM {{rows}} r "
+        f"UPDATE delivery d SET {', '.join(f'{name} = r.{name}' for name in _CHANGED)}, "
+        "in_doubt = (r.state = 'uncertain')::int FROM {rows} r "
         "WHERE d.id = r.id AND d.attempt = r.attempt AND r.left_as IN ('', d.state) RETURNING d.id",
         ", left_as text",
     ),
@@ -696,7 +697,7 @@ class PostgresTx:
         await self.flush()
         rows = await self._fetch(
             f"SELECT {TRACKED_COLUMNS} FROM delivery d JOIN message m ON m.id = d.message_id WHERE d.connector_id = $1 "
-            "AND d.recipient = ANY($2::text[]) AND d.state = 'uncertain' ORDER BY d.id FOR UPDATE OF d",
+            "AND d.recipient = ANY($2::text[]) AND d.in_doubt > 0 ORDER BY d.id FOR UPDATE OF d",
             connector_id,
             recipients,
         )

@@ -368,7 +368,7 @@ class SqliteTx:
         """See `HotTx.uncertain`."""
         rows = self._connection.execute(
             f"SELECT {TRACKED_COLUMNS} FROM json_each(?) j CROSS JOIN delivery d ON d.recipient = j.value "
-            "AND d.connector_id = ? AND d.state = 'uncertain' JOIN message m ON m.id = d.message_id",
+            "AND d.connector_id = ? AND d.in_doubt > 0 JOIN message m ON m.id = d.message_id",
             (_list(recipients), connector_id),
         )
         return [Tracked(*row) for row in rows]
@@ -378,7 +378,7 @@ class SqliteTx:
         """See `HotTx.change`."""
         changed = self._connection.executemany(
             "UPDATE delivery SET state = ?, reason = ?, money = ?, connector_id = ?, parts_left = ?, carrier_ids = ?, "
-            "sent_ms = ?, final_ms = ?, expires_ms = ?, report_ms = ?, report_code = ? "
+            "sent_ms = ?, final_ms = ?, expires_ms = ?, report_ms = ?, report_code = ?, in_doubt = ? "
             "WHERE id = ? AND attempt = ? AND ? IN ('', state)",
             [
                 (
@@ -393,6 +393,7 @@ class SqliteTx:
                     row.expires_ms,
                     row.report_ms,
                     row.report_code,
+                    row.state == "uncertain",
                     row.id,
                     row.attempt,
                     row.left_as,

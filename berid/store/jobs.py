@@ -8,8 +8,13 @@ from typing import NamedTuple
 
 from sqlalchemy import and_, func, literal_column, select, text, update
 
+from berid.domain.message import State
 from berid.store import Tx, tables
 from berid.store.tables import job
+
+_HAS_BEEN_LEASED = job.c.attempts > literal_column("0")
+_LEASED = (_HAS_BEEN_LEASED, job.c.lease_until_ms > literal_column("0"))
+"""Jobs that somebody holds. Both stores use the index of leases only if its condition is there in so many words."""
 
 LOOKED_AT = 5_000
 """How many jobs `past_validity` looks at: ten milliseconds of the database's time, for which nobody on the path has to wait."""
@@ -56,17 +61,14 @@ async def depths(tx: Tx) -> list[LaneDepth]:
 async def free_leases(tx: Tx, now_ms: int, slot: int | None = None) -> int:
     """Give back the jobs whose lease has run out, or all that `slot` holds: its last holder is dead. Returns how
     many."""
-    condition = job.c.lease_until_ms > 0
-    condition &= job.c.lease_until_ms < now_ms if slot is None else job.c.slot == slot
-    freed = await tx.execute(update(job).where(condition).values(lease_until_ms=0, slot=0))
+    which = job.c.lease_until_ms < now_ms if slot is None else job.c.slot == slot
+    freed = await tx.execute(update(job).where(*_LEASED, which).values(lease_until_ms=0, slot=0))
     return freed.rowcount
 
 
 async def free_leases_of_others(tx: Tx, living: Iterable[int]) -> int:
     """Give back the jobs held by slots that are not those of `living` processes. Returns how many."""
-    freed = await tx.execute(
-        update(job).where(job.c.lease_until_ms > 0, job.c.slot.not_in(living)).values(lease_until_ms=0, slot=0)
-    )
+    freed = await tx.execute(update(job).where(*_LEASED, job.c.slot.not_in(living)).values(lease_until_ms=0, slot=0))
     return freed.rowcount
 
 
@@ -87,11 +89,21 @@ async def parked_counts(tx: Tx) -> dict[int, int]:
 
 async def found_sending(tx: Tx, connector_id: int, limit: int) -> list[int]:
     """Deliveries that are *sending* on a connector that nobody runs: their process died between intent and
-    outcome."""
+    outcome.
+
+    They are looked for among the jobs that have been leased, whether or not somebody has the lease now: only what was leased
+    is started, and a job stays until the outcome is known. These are not many more than lanes hold in memory.
+    """
     delivery = tables.delivery
     rows = await tx.execute(
-        select(delivery.c.id)
-        .where(delivery.c.connector_id == connector_id, delivery.c.state == literal_column("'sending'"))
+        select(job.c.id)
+        .join(delivery, delivery.c.id == job.c.id)
+        .where(
+            _HAS_BEEN_LEASED,
+            job.c.kind == "dispatch",
+            delivery.c.connector_id == connector_id,
+            delivery.c.state == State.SENDING.value,
+        )
         .limit(limit)
     )
     return [row[0] for row in rows]

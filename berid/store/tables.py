@@ -401,6 +401,7 @@ delivery = Table(
     _ref("connector_id"),
     _number("attempt"),
     _number("parts_left"),
+    Column("in_doubt", SmallInteger, nullable=False, server_default=text("0")),
     _text("carrier_ids"),
     _ms("sent_ms"),
     _ms("final_ms"),
@@ -411,18 +412,19 @@ delivery = Table(
         "ix_delivery_uncertain",
         "connector_id",
         "recipient",
-        sqlite_where=text("state = 'uncertain'"),
-        postgresql_where=text("state = 'uncertain'"),
+        sqlite_where=text("in_doubt > 0"),
+        postgresql_where=text("in_doubt > 0"),
     ),
-    Index(
-        "ix_delivery_sending",
-        "connector_id",
-        sqlite_where=text("state = 'sending'"),
-        postgresql_where=text("state = 'sending'"),
-    ),
+    postgresql_with={"fillfactor": 50},
 )
 """`sent_ms`, `connector_id`, `carrier_ids` and `attempt` tell the journal's line *sent* if there is none; `report_ms` and
-`report_code`, of the receipt that found it delivered, with `final_ms` the line *delivered*, as long as `report_ms` is not 0."""
+`report_code`, of the receipt that found it delivered, with `final_ms` the line *delivered*, as long as `report_ms` is not 0.
+`in_doubt` is 1 while the state is *uncertain*.
+
+A delivery is changed three times on its way. PostgreSQL writes a changed row beside the old one and leaves the indexes alone, if
+there is room on the page and nothing has changed that an index or its condition names. So no index names what changes on the
+ordinary way, the state first of all, and half of each page is left for the rows' next versions: the room of the last ones is
+used again without waiting for a vacuum."""
 
 carrier_ref = Table(
     "carrier_ref",
@@ -492,8 +494,8 @@ job = Table(
     Index(
         "ix_job_leased",
         "lease_until_ms",
-        sqlite_where=text("lease_until_ms > 0"),
-        postgresql_where=text("lease_until_ms > 0"),
+        sqlite_where=text("attempts > 0"),
+        postgresql_where=text("attempts > 0"),
     ),
     Index(
         "ix_job_buried",
@@ -502,7 +504,8 @@ job = Table(
         postgresql_where=text("buried_ms > 0"),
     ),
 )
-"""Durable work. The id is that of its subject: a delivery (`dispatch`, `resolve`) or a bundle of callbacks (`callback`)."""
+"""Durable work. The id is that of its subject: a delivery (`dispatch`, `resolve`) or a bundle of callbacks (`callback`).
+`attempts` is not 0 if it has been leased, even if nobody holds the lease any more."""
 
 idempotency = Table(
     "idempotency",

@@ -361,15 +361,27 @@ def _keys(table: str, number: int) -> dict[str, Any]:
 
 async def test_uncertain_deliveries_are_found_by_connector_and_recipient(driver: HotDriver) -> None:
     rows = [
-        row("delivery", id=41, message_id=40, state="uncertain", connector_id=3, recipient="1"),
-        row("delivery", id=42, message_id=40, state="uncertain", connector_id=3, recipient="2"),
-        row("delivery", id=43, message_id=40, state="uncertain", connector_id=3, recipient="1"),
-        row("delivery", id=44, message_id=40, state="uncertain", connector_id=4, recipient="1"),
-        row("delivery", id=45, message_id=40, state="sent", connector_id=3, recipient="1"),
+        row("delivery", id=41, message_id=40, connector_id=3, recipient="1"),
+        row("delivery", id=42, message_id=40, connector_id=3, recipient="2"),
+        row("delivery", id=43, message_id=40, connector_id=3, recipient="1"),
+        row("delivery", id=44, message_id=40, connector_id=4, recipient="1"),
+        row("delivery", id=45, message_id=40, connector_id=3, recipient="1"),
     ]
     await put_message(driver, 40, rows)
+
+    async def become(state: str, *ids: int) -> None:
+        changed = await tx.tracked(ids)
+        for one in changed:
+            one.state = state
+        await tx.change(changed)
+
     async with committed(driver) as tx:
+        await become("uncertain", 41, 42, 43, 44)
+        await become("sent", 45)
         assert sorted(one.id for one in await tx.uncertain(3, ["1", "1", "9"])) == [41, 43]
+    async with committed(driver) as tx:
+        await become("delivered", 43)
+        assert [one.id for one in await tx.uncertain(3, ["1"])] == [41]
 
 
 async def test_changes_are_written_back(driver: HotDriver, store_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -14,8 +15,8 @@ from berid.domain.routing import ConnectorSettings
 from berid.flow.accept import LEASE_MS, accept
 from berid.flow.dispatch import LANE_CAPACITY, LANE_LEAST, LANE_SECONDS, RETRY_S, Dispatcher
 from berid.flow.ports import Report, Runtime
-from berid.flow.sweep import Sweeper
-from berid.store.hot import HotTx, StoreAway
+from berid.flow.sweep import Sweeper, recover_connector
+from berid.store.hot import HotTx, StoreAway, Verb
 from tests.support.builders import FakeClock, make_caller, make_runtime, make_settings, make_submission
 from tests.support.database import ask
 
@@ -140,6 +141,32 @@ async def test_what_is_on_its_way_for_longer_than_its_lease_keeps_its_job(rt: Ru
     await clock.advance(RETRY_S[0] * 1.3)
     await dispatcher._lease()
     assert [outgoing.recipient for outgoing in dispatcher.lane.take(1)] == [NUMBERS[0]]
+
+
+async def test_what_started_although_the_answer_was_lost_is_found_when_the_connector_starts_again(
+    rt: Runtime, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = Far()
+    dispatcher = Dispatcher(rt, far)  # type: ignore[arg-type]
+    await _accept(rt, dispatcher, *NUMBERS)
+    do = rt.store.hot.do
+
+    async def lose_answer(verb: Verb[Any, Any], items: list[Any]) -> None:
+        await do(verb, items)
+        raise StoreAway("the connection was lost during a commit")
+
+    monkeypatch.setattr(rt.store.hot, "do", lose_answer)
+    clock = rt.clock
+    assert isinstance(clock, FakeClock)
+    sending = asyncio.ensure_future(dispatcher._send(dispatcher.lane.take(1)))
+    while await _states(store_url) != ["sending", "queued"]:
+        await asyncio.sleep(0)
+    monkeypatch.setattr(rt.store.hot, "do", do)
+    await clock.advance(1)
+    await sending
+    assert far.numbers == []
+    await dispatcher._give_back(dispatcher.lane.empty(), far.settings.id)
+    assert await recover_connector(rt, far.settings.id) == 1
 
 
 async def test_a_lane_holds_what_its_connector_takes_in_some_seconds(rt: Runtime, store_url: str) -> None:

@@ -15,7 +15,7 @@ from berid.domain.pricing import PriceList, PriceRow
 from berid.domain.routing import UncertainPolicy
 from berid.flow.accept import accept
 from berid.flow.changes import Changes
-from berid.flow.dispatch import RECORD, START, _Done, _Intent
+from berid.flow.dispatch import LEASE, RECORD, START, _Done, _Intent, _Refill
 from berid.flow.manage import verify_ledger
 from berid.flow.ports import Outcome, Runtime
 from berid.flow.settle import settle
@@ -65,6 +65,11 @@ async def send(rt: Runtime, **changes: object) -> int:
 async def submit(rt: Runtime, delivery_id: int, outcome: Outcome, connector_id: int = CONNECTOR_ID) -> None:
     """Commit the intent and record an outcome."""
     await record(rt, await begin(rt, delivery_id, connector_id), outcome, connector_id)
+
+
+async def lease(rt: Runtime) -> None:
+    """Take what is due, as its dispatcher would before anything starts."""
+    await rt.store.hot.do(LEASE, [_Refill(f"c{CONNECTOR_ID}", [9, 9, 9], [-1, -1, -1], rt.clock.now_ms(), rt.slot)])
 
 
 async def begin(rt: Runtime, delivery_id: int, connector_id: int = CONNECTOR_ID) -> Outgoing:
@@ -401,6 +406,7 @@ async def test_an_uncertain_delivery_fails_when_its_validity_ends_without_a_rece
 
 async def test_what_was_sending_when_its_process_ended_is_uncertain(rt: Runtime) -> None:
     delivery_id = await send(rt)
+    await lease(rt)
     await rt.store.hot.do(
         START, [_Intent(CONNECTOR_ID, [make_outgoing(NUMBER, delivery_id=delivery_id)], rt.clock.now_ms())]
     )
@@ -447,6 +453,7 @@ async def test_a_long_queue_is_looked_through_a_page_in_each_round(
 
 async def test_a_lease_that_has_run_out_is_given_back(rt: Runtime) -> None:
     await send(rt)
+    await lease(rt)
     async with rt.store.transaction() as tx:
         alive_ms = rt.clock.now_ms() + HOUR_MS
         await tx.execute(tables.process.insert().values(slot=9, name="other", alive_until_ms=alive_ms))
@@ -482,6 +489,7 @@ async def test_outcome_of_a_process_that_was_taken_for_dead_leaves_the_next_atte
 ) -> None:
     with_policy(rt, UncertainPolicy.RESEND)
     delivery_id = await send(rt)
+    await lease(rt)
     first = await begin(rt, delivery_id)
     theirs = STARTED.pop(delivery_id)
     await recover_connector(rt, CONNECTOR_ID)

@@ -17,7 +17,7 @@ from berid.domain.routing import UncertainPolicy
 from berid.flow.accept import accept
 from berid.flow.cancel import cancel
 from berid.flow.changes import Changes
-from berid.flow.dispatch import RECORD, START, _Done, _Intent
+from berid.flow.dispatch import LEASE, RECORD, START, _Done, _Intent, _Refill
 from berid.flow.ports import Outcome, Runtime
 from berid.flow.settle import settle
 from berid.flow.sweep import Sweeper, recover_connector
@@ -58,6 +58,11 @@ class Course:
     async def accept(self, **changes: object) -> None:
         accepted = await accept(self.rt, make_caller(self.rt), make_submission(NUMBER, **changes))
         self._message_id, self._delivery_id = accepted.message_id, accepted.deliveries[0].id
+
+    async def lease(self) -> None:
+        """What a dispatcher does before anything starts."""
+        ask = _Refill(f"c{CONNECTOR_ID}", [9, 9, 9], [-1, -1, -1], self._now_ms, self.rt.slot)
+        await self.rt.store.hot.do(LEASE, [ask])
 
     async def begin(self, connector_id: int = CONNECTOR_ID) -> None:
         """The intent."""
@@ -263,6 +268,7 @@ async def receipt_first(course: Course) -> None:
 
 async def receipt_instead_of_response(course: Course) -> None:
     await course.accept()
+    await course.lease()
     await course.begin()
     await recover_connector(course.rt, CONNECTOR_ID)
 

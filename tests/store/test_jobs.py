@@ -22,7 +22,13 @@ async def test_jobs_of_the_dead_are_given_back_and_those_of_the_living_kept(stor
         ):
             await tx.execute(
                 insert(tables.job).values(
-                    id=identifier, kind="dispatch", lane="c1", account_id=1, slot=slot, lease_until_ms=lease_ms
+                    id=identifier,
+                    kind="dispatch",
+                    lane="c1",
+                    account_id=1,
+                    slot=slot,
+                    lease_until_ms=lease_ms,
+                    attempts=int(lease_ms > 0),
                 )
             )
     async with store.transaction() as tx:
@@ -30,3 +36,32 @@ async def test_jobs_of_the_dead_are_given_back_and_those_of_the_living_kept(stor
     await store.close()
     held = await ask(store_url, "SELECT id, slot, lease_until_ms FROM job ORDER BY id")
     assert held == [(10, 1, NOW_MS + 50), (11, 0, 0), (12, 0, 0), (13, 0, 0)]
+
+
+async def test_what_is_sending_is_found_whoever_has_its_lease(store_url: str) -> None:
+    store = await open_store(store_url, SystemClock())
+    async with store.transaction() as tx:
+        for identifier, connector_id, state, attempts, lease_ms in (
+            (10, 1, "sending", 1, NOW_MS + 50),
+            (11, 1, "sending", 1, 0),  # its lease ran out, or it was given back
+            (12, 1, "sent", 1, NOW_MS + 50),
+            (13, 1, "queued", 0, 0),
+            (14, 2, "sending", 1, NOW_MS + 50),
+        ):
+            await tx.execute(
+                insert(tables.delivery).values(id=identifier, account_id=1, connector_id=connector_id, state=state)
+            )
+            await tx.execute(
+                insert(tables.job).values(
+                    id=identifier,
+                    kind="dispatch",
+                    lane=f"c{connector_id}",
+                    account_id=1,
+                    lease_until_ms=lease_ms,
+                    attempts=attempts,
+                )
+            )
+    async with store.read() as tx:
+        assert sorted(await jobs.found_sending(tx, 1, 9)) == [10, 11]
+        assert len(await jobs.found_sending(tx, 1, 1)) == 1
+    await store.close()

@@ -342,6 +342,7 @@ def upgrade() -> None:
         _big("connector_id"),
         _number("attempt"),
         _number("parts_left"),
+        _small("in_doubt", 0),
         _text("carrier_ids"),
         _big("sent_ms"),
         _big("final_ms"),
@@ -349,11 +350,9 @@ def upgrade() -> None:
         _big("report_ms"),
         _text("report_code"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_delivery")),
+        postgresql_with={"fillfactor": 50},
     )
-    op.create_index(op.f("ix_delivery_sending"), "delivery", ["connector_id"], **_where("state = 'sending'"))
-    op.create_index(
-        op.f("ix_delivery_uncertain"), "delivery", ["connector_id", "recipient"], **_where("state = 'uncertain'")
-    )
+    op.create_index(op.f("ix_delivery_uncertain"), "delivery", ["connector_id", "recipient"], **_where("in_doubt > 0"))
     op.create_table(
         "carrier_ref",
         _big("connector_id", None),
@@ -402,7 +401,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job")),
     )
     op.create_index(op.f("ix_job_buried"), "job", ["buried_ms"], **_where("buried_ms > 0"))
-    op.create_index(op.f("ix_job_leased"), "job", ["lease_until_ms"], **_where("lease_until_ms > 0"))
+    op.create_index(op.f("ix_job_leased"), "job", ["lease_until_ms"], **_where("attempts > 0"))
     op.create_index(
         op.f("ix_job_ready"),
         "job",

@@ -1,0 +1,51 @@
+"""What a change of a row costs PostgreSQL."""
+
+from __future__ import annotations
+
+import pytest
+
+from berid.store.hot_postgres import PostgresDriver
+from tests.support.database import make_tables, row
+
+NOW_MS = 1_000_000
+
+
+@pytest.mark.postgres
+async def test_on_its_ordinary_way_a_delivery_changes_no_index(postgres_url: str) -> None:
+    await make_tables(postgres_url)
+    driver = PostgresDriver(postgres_url)
+    ids = range(10, 210)
+    tx = await driver.begin()
+    await tx.insert("message", [row("message", id=1)])
+    await tx.insert("delivery", [row("delivery", id=each, message_id=1, connector_id=3) for each in ids])
+    await driver.commit()
+
+    tx = await driver.begin()
+    await tx.start_sending(ids, 3, NOW_MS)
+    await driver.commit()
+    for state, money, report_code in (("sent", "charged", ""), ("delivered", "charged", "000")):
+        tx = await driver.begin()
+        rows = await tx.tracked(ids)
+        for each in rows:
+            each.state, each.money, each.sent_ms, each.carrier_ids, each.parts_left = (
+                state,
+                money,
+                NOW_MS,
+                "12345678",
+                1,
+            )
+            if report_code:
+                each.final_ms, each.report_ms, each.report_code, each.parts_left = NOW_MS, NOW_MS, report_code, 0
+        await tx.change(rows)
+        await driver.commit()
+
+    connection = await driver.connect()
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    counted = await connection.fetchrow(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'delivery'"
+    )
+    changed, changed_in_place = counted
+    assert changed == 3 * len(ids)
+    # The longest rows of a page may find no room beside their last versions.
+    assert changed_in_place > 0.95 * changed
+    await driver.close()
