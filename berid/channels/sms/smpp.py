@@ -54,6 +54,7 @@ from berid.wire.smpp.pdu import (
     DataSmResp,
     DeliverSm,
     EncodeError,
+    PackedSubmit,
     SubmitSmResp,
 )
 from berid.wire.smpp.receipt import is_receipt
@@ -147,7 +148,7 @@ class _Flight(msgspec.Struct, eq=False):
 
     outgoing: Outgoing
     report: Report
-    pdus: list[Submit]
+    pdus: list[Submit | PackedSubmit]
     ids: list[str]
     """The carrier's, part by part."""
     left: int
@@ -300,10 +301,10 @@ class SmppConnector:
             for outgoing in parcel:
                 report(outgoing, Temporary(code))
             return
-        compose, now_ms = self.translator.compose, self.rt.clock.now_ms()
+        pack, now_ms = self.translator.pack, self.rt.clock.now_ms()
         for outgoing in parcel:
             try:
-                pdus = compose(outgoing, now_ms)
+                pdus = pack(outgoing, now_ms)
             except ValueError as error:
                 report(outgoing, Permanent("cannot_encode", str(error)))
                 continue
@@ -415,7 +416,7 @@ class SmppConnector:
             elif not is_live:
                 self._try_later(flight, part, now_s)
             else:
-                flight.pdus = self.translator.compose(flight.outgoing, now_ms)
+                flight.pdus = self.translator.pack(flight.outgoing, now_ms)
                 queue = self._bulk if flight.outgoing.priority else self._urgent
                 queue.appendleft((flight, part))
 

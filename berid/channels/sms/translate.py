@@ -12,7 +12,7 @@ from berid.channels.sms.settings import SmppSettings
 from berid.domain.message import DeliveryReport, Outgoing, State
 from berid.flow.inbound import InboundSms
 from berid.wire.smpp.codes import EsmClass, MessageState, RegisteredDelivery, Tag
-from berid.wire.smpp.pdu import DataSm, DeliverSm, SubmitSm, get_text, put_uint
+from berid.wire.smpp.pdu import DataSm, DeliverSm, PackedSubmit, SubmitSm, get_text, put_uint
 from berid.wire.smpp.receipt import IdForm, match_key, parse
 from berid.wire.smpp.times import format_relative
 from berid.wire.smpp.udh import Content, HeaderError, read_content
@@ -48,6 +48,9 @@ STATES: dict[MessageState, State] = {
 and a later receipt, or none within the time for it, decides. UNKNOWN is among these because carriers write it, and words
 of their own, for messages that still arrive."""
 
+PACKED_MAX = 64
+"""Of so many messages the octets around the destination are kept, at most: those that are being sent just now to many."""
+
 Submit = SubmitSm | DataSm
 
 
@@ -63,6 +66,8 @@ class Translator:
         # By data_coding as base.text gives it.
         self._codings = {DATA_CODING_GSM: settings.gsm_data_coding, DATA_CODING_UCS2: settings.ucs2_data_coding}
         self._source = lru_cache(maxsize=4096)(self._source_of)
+        self._packed: dict[tuple[str, str, str, str, int], tuple[bytes, bytes]] = {}
+        """What stands around the destination, by all that it depends on: sender, text, its kind and alphabet, validity."""
 
     # Out
 
@@ -77,6 +82,25 @@ class Translator:
         if len(parts) > 1 and settings.long_messages in ("sar", "payload") and outgoing.alphabet in _WITHOUT_TABLES:
             return self._compose_long(outgoing, parts, now_ms)
         return [self._submit(outgoing, part.udh, part.data, part.data_coding, now_ms) for part in parts]
+
+    def pack(self, outgoing: Outgoing, now_ms: int) -> list[Submit | PackedSubmit]:
+        """The same octets as `compose` gives, in a third of the time for a text in one part that goes to many.
+
+        Raises ValueError as `compose` does, and at once for what could not be encoded later.
+        """
+        if outgoing.parts > 1 or self._settings.use_data_sm:
+            return [*self.compose(outgoing, now_ms)]
+        seconds = (outgoing.expires_ms - now_ms) // 1000
+        key = (outgoing.sender, outgoing.body, outgoing.body_kind, outgoing.alphabet, seconds)
+        around = self._packed.get(key)
+        if around is None:
+            submits = self.compose(outgoing, now_ms)
+            if len(submits) > 1 or not isinstance(submits[0], SubmitSm):
+                return [*submits]
+            if len(self._packed) == PACKED_MAX:
+                self._packed.clear()
+            around = self._packed[key] = submits[0].around_destination()
+        return [PackedSubmit(around[0], outgoing.recipient, around[1])]
 
     def _compose_long(self, outgoing: Outgoing, parts: list[PartBytes], now_ms: int) -> list[Submit]:
         """Parts without headers: the carrier makes them."""

@@ -163,7 +163,7 @@ class Pdu(msgspec.Struct, gc=False):
             value = getattr(self, name)
             if name == "tlvs":
                 value = "{" + ", ".join(f"0x{tag:04X}: {len(octets)}" for tag, octets in value.items()) + "}"
-            elif name in ("short_message", "password"):
+            elif name in ("short_message", "password", "before", "behind"):
                 value = f"<{len(value)}>"
             elif value in (0, ""):
                 continue
@@ -693,6 +693,24 @@ class SubmitSm(_Message):
 
     command_id: ClassVar[int] = int(CommandId.SUBMIT_SM)
     _tlv_lengths: ClassVar[Mapping[int, tuple[int, int]] | None] = _SUBMIT_TLV_LENGTHS
+
+    def around_destination(self) -> tuple[bytes, bytes]:
+        """The octets of the body before `destination_addr` and behind its NUL: see `PackedSubmit`. Raises EncodeError."""
+        body = self.pack_body()
+        start = len(self.service_type) + len(self.source_addr) + 6  # with two NULs, and TON and NPI of both addresses
+        return body[:start], body[start + len(self.destination_addr) + 1 :]
+
+
+class PackedSubmit(Pdu):
+    """A submit_sm that is packed but for its destination: what goes to many differs in nothing else. To be sent, not read."""
+
+    command_id: ClassVar[int] = int(CommandId.SUBMIT_SM)
+    before: bytes
+    destination_addr: str
+    behind: bytes
+
+    def pack_body(self) -> bytes:
+        return self.before + _cstring(self.destination_addr, 21, "destination_addr") + self.behind
 
 
 class DeliverSm(_Message):

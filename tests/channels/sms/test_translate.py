@@ -13,7 +13,7 @@ from berid.channels.sms.translate import LONGEST_VALIDITY_S, Translator
 from berid.domain.message import State
 from berid.wire.smpp import receipt
 from berid.wire.smpp.codes import EsmClass, MessageState, Tag
-from berid.wire.smpp.pdu import DataSm, DeliverSm, SubmitSm, encode, get_uint, put_text, put_uint
+from berid.wire.smpp.pdu import DataSm, DeliverSm, EncodeError, SubmitSm, encode, get_uint, put_text, put_uint
 from berid.wire.smpp.udh import read_content
 from tests.support.builders import CONNECTOR_ID, FAR_MS, make_outgoing
 
@@ -61,6 +61,47 @@ def test_submit_asks_for_a_receipt_and_says_how_long_it_is_worth_sending() -> No
     assert pdu.validity_period == "000000000500000R"
     assert (pdu.dest_addr_ton, pdu.dest_addr_npi, pdu.destination_addr) == (2, 9, "966501234567")
     assert (pdu.short_message, pdu.data_coding, pdu.esm_class) == (b"hello", 0, 0)
+
+
+def octets(submits: list[Any]) -> list[bytes]:
+    return [encode(submit, 1) for submit in submits]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"dest_ton": 2, "dest_npi": 9}, {"gsm_packed": True}, {"long_messages": "payload"}, {"use_data_sm": True}],
+)
+def test_what_is_packed_for_many_is_what_each_of_them_would_be_sent_alone(settings: dict[str, Any]) -> None:
+    own = translator(**settings)
+    outgoing = [
+        make_outgoing(**{"recipient": recipient} | changes)
+        for recipient in ("966501234567", "15550001111")
+        for changes in (
+            {},
+            {"sender": "4455"},
+            {"body": "bonjour"},
+            {"body": "مرحبا", "alphabet": "ucs2"},
+            {"body": "00:0500030a0201:68656c6c6f", "body_kind": "raw", "alphabet": "raw"},
+            {"expires_ms": NOW_MS + 60_000},
+            {"body": LONG, "parts": 3},
+        )
+    ]
+    for each in outgoing * 2:
+        assert octets(own.pack(each, NOW_MS)) == octets(own.compose(each, NOW_MS))
+
+
+def test_only_so_many_texts_are_kept_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("berid.channels.sms.translate.PACKED_MAX", 2)
+    own = translator()
+    for text in ("one", "two", "three", "one"):
+        submits = own.pack(make_outgoing(body=text), NOW_MS)
+        assert octets(submits) == octets(own.compose(make_outgoing(body=text), NOW_MS))
+    assert len(own._packed) == 2
+
+
+def test_what_cannot_be_encoded_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(EncodeError, match="source_addr"):
+        translator().pack(make_outgoing(sender="٤٤٥٥"), NOW_MS)
 
 
 @pytest.mark.parametrize(

@@ -400,6 +400,20 @@ def test_what_cannot_be_carried_is_refused_by_the_field_s_name(pdu: p.Pdu, field
         p.encode(pdu, 1)
 
 
+@given(strategy_of(p.SubmitSm), c_string(21))
+def test_a_submit_packed_around_its_destination_is_the_submit_to_that_one(submit: p.Pdu, destination: str) -> None:
+    assert isinstance(submit, p.SubmitSm)
+    before, behind = submit.around_destination()
+    submit.destination_addr = destination
+    assert p.encode(p.PackedSubmit(before, destination, behind), 7) == p.encode(submit, 7)
+
+
+@pytest.mark.parametrize("destination", ["9" * 21, "96\0", "٩٦٦"])
+def test_a_packed_submit_is_refused_for_its_destination(destination: str) -> None:
+    with pytest.raises(p.EncodeError, match="destination_addr"):
+        p.encode(p.PackedSubmit(b"", destination, b""), 7)
+
+
 def test_content_comes_from_the_payload_if_there_is_no_short_message() -> None:
     assert p.SubmitSm(tlvs={Tag.MESSAGE_PAYLOAD: b"long"}).content == b"long"
     assert p.DeliverSm(short_message=b"short").content == b"short"
@@ -459,6 +473,9 @@ def test_no_secret_shows_in_the_text_of_a_pdu() -> None:
     assert "123456" not in repr(submit)
     assert "654321" not in repr(submit)
     assert "9665" in repr(submit)
+    packed = p.PackedSubmit(b"", "9665", b"code 123456")
+    assert "123456" not in repr(packed)
+    assert "9665" in repr(packed)
 
 
 def test_names_for_logs_are_those_of_the_specification_or_the_number() -> None:
