@@ -169,8 +169,8 @@ class HotTx(Protocol):
     it."""
 
     async def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows in the order of `HOT_COLUMNS[table]`. A `carrier_ref` that exists is replaced: carriers reuse
-        ids.
+        """Insert rows in the order of `HOT_COLUMNS[table]`. A `carrier_ref` that exists is replaced, since carriers reuse
+        ids: if not at once, the group raises `StoreConflict` and it is done when the group is repeated.
 
         Raises `RowRefused`, at the latest at the commit.
         """

@@ -6,7 +6,7 @@ part (`_PARTS`) for each kind of change. A part takes its rows as one array of c
 times faster than an array for each column. Only many rows of one table go by COPY, which is made for that.
 
 And what a group would have to read first is, as a rule, known already: what a wallet holds, since this process left it so, and
-that an idempotency key has not been used. It is believed, and the same statement finds out whether that was right (`_Belief`).
+that an idempotency key, or a carrier's id, has not been used. It is believed, and the same statement finds out whether that was right (`_Belief`).
 So a group of ordinary work is one statement that commits itself, and while the server works on it, the interpreter works on
 what comes next.
 
@@ -112,7 +112,7 @@ _PARTS = {
     table: _Part(table, columns, f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM {{rows}}")
     for table, columns in HOT_COLUMNS.items()
 } | {
-    "carrier_ref": _Part(
+    "replace_ref": _Part(
         "carrier_ref",
         HOT_COLUMNS["carrier_ref"],
         f"INSERT INTO carrier_ref ({', '.join(HOT_COLUMNS['carrier_ref'])}) SELECT * FROM {{rows}} "
@@ -380,7 +380,8 @@ class PostgresDriver:
 
 
 class _Belief:
-    """What this process takes to be so until a statement finds out: what wallets hold, and which idempotency keys are used."""
+    """What this process takes to be so until a statement finds out: what wallets hold, which idempotency keys are used, and that
+    carriers' ids are new."""
 
     def __init__(self) -> None:
         self._wallets: OrderedDict[int, tuple[int, int]] = OrderedDict()
@@ -391,6 +392,11 @@ class _Belief:
         """A transaction came to nothing: read for a while."""
         self._wallets.clear()
         self._careful_for = CAREFUL_GROUPS
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether nothing is believed for a while."""
+        return self._careful_for > 0
 
     def confirm(self, moved: dict[int, int]) -> None:
         """A transaction was committed that changed what these wallets have available."""
@@ -403,7 +409,7 @@ class _Belief:
 
     def wallets(self, ids: Collection[int]) -> dict[int, tuple[int, int]] | None:
         """What these wallets hold, None if that must be read."""
-        if self._careful_for or not self._wallets.keys() >= set(ids):
+        if self.is_careful or not self._wallets.keys() >= set(ids):
             return None
         return {wallet_id: self._wallets[wallet_id] for wallet_id in ids}
 
@@ -415,7 +421,7 @@ class _Belief:
 
     def are_new(self, keys: Collection[tuple[int, str]]) -> bool:
         """Whether none of these keys seems to be used."""
-        return not self._careful_for and self._used.keys().isdisjoint(keys)
+        return not self.is_careful and self._used.keys().isdisjoint(keys)
 
     def learn_used(self, keys: Iterable[tuple[int, str]]) -> None:
         """Keys that are in the table, or will be if the transaction comes to something."""
@@ -556,7 +562,8 @@ class PostgresTx:
     async def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """See `HotTx.insert`."""
         if table == "carrier_ref":
-            await self._keep(table, table, {(row[1], row[0]): row for row in rows})
+            part = "replace_ref" if self._belief.is_careful else table
+            await self._keep(part, table, {(row[1], row[0]): row for row in rows})
             return
         if table == "idempotency":
             self._belief.learn_used(row[:2] for row in rows)
@@ -877,7 +884,7 @@ class PostgresTx:
 
 def _is_copied(part: tuple[str, Sequence[Any]]) -> bool:
     name, rows = part
-    return len(rows) > COPY_ROWS and name in HOT_COLUMNS and name != "carrier_ref"
+    return len(rows) > COPY_ROWS and name in HOT_COLUMNS
 
 
 @functools.cache
@@ -928,6 +935,8 @@ def meaning(error: Exception) -> Exception:
     state = str(getattr(error, "sqlstate", None) or "")
     if state == "22012":
         return StoreConflict("what was believed is no longer so")  # see `_CHECKS`
+    if getattr(error, "constraint_name", None) == "pk_carrier_ref":
+        return StoreConflict("a carrier has used an id again")  # it will be replaced: see `PostgresTx.insert`
     if state[:2] == "40" or isinstance(error, asyncpg.LockNotAvailableError | asyncpg.InvalidCachedStatementError):
         return StoreConflict(_words(error))
     if state[:2] in ("22", "23"):

@@ -132,20 +132,6 @@ async def test_rows_of_several_inserts_in_one_transaction_are_all_there(driver: 
     assert await ask(store_url, "SELECT id FROM event ORDER BY id") == [(1,), (2,)]
 
 
-@pytest.mark.parametrize("are_together", [True, False])
-async def test_carrier_reference_that_exists_is_replaced(driver: HotDriver, store_url: str, are_together: bool) -> None:
-    old = row("carrier_ref", connector_id=3, key="a", delivery_id=1, part=0, sent_ms=5)
-    new = row("carrier_ref", connector_id=3, key="a", delivery_id=2, part=1, sent_ms=6)
-    other = row("carrier_ref", connector_id=4, key="a", delivery_id=3)
-    if are_together:
-        await put(driver, "carrier_ref", old, other, new)
-    else:
-        await put(driver, "carrier_ref", old, other)
-        await put(driver, "carrier_ref", new)
-    found = await ask(store_url, "SELECT connector_id, key, delivery_id, part, sent_ms FROM carrier_ref ORDER BY 1")
-    assert found == [new, other]
-
-
 async def test_used_idempotency_keys_are_found_with_their_answers(driver: HotDriver) -> None:
     await put(
         driver,
@@ -912,6 +898,22 @@ async def test_stopping_serves_who_waits_and_turns_away_who_comes_later(driver: 
     with pytest.raises(StoreAway):
         await store.do(WRITE, [9])
     assert await events(store_url) == list(range(5))
+
+
+@pytest.mark.parametrize("are_together", [True, False])
+async def test_carrier_reference_that_exists_is_replaced(store: HotStore, store_url: str, are_together: bool) -> None:
+    async def refer(tx: HotTx, rows: list[tuple[Any, ...]]) -> list[None]:
+        await tx.insert("carrier_ref", rows)
+        return [None for _ in rows]
+
+    verb = Verb("refer", 1, refer)
+    old = row("carrier_ref", connector_id=3, key="a", delivery_id=1, part=0, sent_ms=5)
+    new = row("carrier_ref", connector_id=3, key="a", delivery_id=2, part=1, sent_ms=6)
+    other = row("carrier_ref", connector_id=4, key="a", delivery_id=3)
+    for rows in ([old, other, new],) if are_together else ([old, other], [new]):
+        await store.do(verb, rows)
+    found = await ask(store_url, "SELECT connector_id, key, delivery_id, part, sent_ms FROM carrier_ref ORDER BY 1")
+    assert found == [new, other]
 
 
 async def test_key_that_another_process_has_just_used_is_found_the_second_time(store: HotStore, store_url: str) -> None:
