@@ -6,9 +6,9 @@ part (`_PARTS`) for each kind of change. A part takes its rows as one array of c
 times faster than an array for each column. Only many rows of one table go by COPY, which is made for that.
 
 And what a group would have to read first is, as a rule, known already: what a wallet holds, since this process left it so, and
-that an idempotency key, or a carrier's id, has not been used. It is believed, and the same statement finds out whether that was right (`_Belief`).
-So a group of ordinary work is one statement that commits itself, and while the server works on it, the interpreter works on
-what comes next.
+that an idempotency key, or a carrier's id, has not been used. It is believed, and the same statement finds out whether that was
+right (`_Belief`). So a group of ordinary work is one statement that commits itself, and while the server works on it, the
+interpreter works on what comes next.
 
 One statement changes a row once, and its parts do not see one another. `PostgresTx` therefore remembers what it has kept a
 change for, and writes before it reads or changes that again.
