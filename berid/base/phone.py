@@ -165,7 +165,7 @@ _WRITTEN: Final = str.maketrans("٠١٢٣٤٥٦٧٨٩۰۱۲۳۴۵۶۷۸۹", "012
 
 def _strip(text: str) -> tuple[str, bool]:
     """What is left of a written number, and whether a plus or 00 stood in front."""
-    digits = text.translate(_WRITTEN)
+    digits = text if text.isascii() and text.isdigit() else text.translate(_WRITTEN)
     if digits.startswith("+"):
         return digits[1:].removeprefix("00"), True
     if digits.startswith("00"):

@@ -7,7 +7,6 @@ what they must be.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -189,10 +188,9 @@ class Runtime:
     """The lanes that this process serves, by name."""
     parked: dict[int, int] = field(default_factory=dict)
     """How many reports of each connector are parked, waiting for a response that names their id."""
-    recent_keys: OrderedDict[tuple[int, str], None] = field(default_factory=OrderedDict)
-    """(connector, key) of receipts settled a short while ago, oldest first. In a plain dict the oldest stands behind the places
-    of all that were removed before it: among 50,000, to find it cost half as much as all else that a delivery takes."""
-    sent: OrderedDict[tuple[int, str], Tracked] = field(default_factory=OrderedDict)
+    recent_keys: dict[tuple[int, str], None] = field(default_factory=dict)
+    """(connector, key) of receipts settled a short while ago, oldest first."""
+    sent: dict[tuple[int, str], Tracked] = field(default_factory=dict)
     """Deliveries that this process has sent a short while ago, as it left them, by (connector, key) of the receipt that will
     come; oldest first."""
     background: set[asyncio.Task[None]] = field(default_factory=set)
