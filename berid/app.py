@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +62,9 @@ BOOKS_FIRST_S = 60.0
 
 LAG_STEP_S = 0.25
 """How often the event loop's lateness is measured."""
+
+LOCK_WAIT_S = 2.0
+"""How long a start waits for the writing process of one that was killed a moment ago."""
 
 STOP_S = 45.0
 """The whole time for an orderly stop: requests 10 s, outstanding submits 10 s, callbacks 15 s, and some to spare.
@@ -370,19 +374,24 @@ def _figures(rt: Runtime) -> Any:
 
 
 def lock_data(config: Config) -> int:
-    """Hold the data folder for this process: SQLite has one writer of the hot path. The lock ends with the
-    process."""
+    """Hold the data folder for this process: SQLite has one writer of the hot path. The lock ends with the process, and with
+    its writing process, which may need a moment longer to undo what it was doing: `LOCK_WAIT_S` at most."""
     import fcntl
 
     descriptor = os.open(config.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise AlreadyRunning(
-            f"another process serves {config.data_dir}; stop it, or give this one its own data folder (BERID_DATA_DIR)"
-        ) from None
-    return descriptor
+    until_s = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except OSError:
+            if time.monotonic() < until_s:
+                time.sleep(0.02)
+                continue
+            os.close(descriptor)
+            raise AlreadyRunning(
+                f"another process serves {config.data_dir}; stop it, or give this one its own data folder (BERID_DATA_DIR)"
+            ) from None
 
 
 async def _claim_alone(tx: Any, name: str, now_ms: int) -> None:

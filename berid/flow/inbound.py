@@ -210,7 +210,7 @@ async def _receive(tx: HotTx, arrivals: list[_Arrival]) -> list[list[InboundSms]
     await _write(tx, changes, stored, seen)
     left = [part for rows in sets.values() for part in rows.values()]
     if left:
-        await tx.insert("inbound_part", left)
+        await tx.insert("inbound_part", list(map(tuple, left)))
     return results
 
 

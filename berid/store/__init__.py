@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
@@ -121,26 +122,28 @@ async def open_store(
     url: str,
     clock: Clock,
     observe: Callable[[int, float], None] | None = None,
-    group_max: int = 2000,
+    lock: int = -1,
 ) -> Store:
     """Open the database at `url` (`sqlite:///path` or `postgresql://…`) whose schema is up to date already.
 
-    `observe(operations, seconds)` is told of every grouped commit. Raises `StoreAway` when it cannot be reached.
+    `observe(operations, seconds)` is told of every grouped commit. `lock` is the descriptor of a lock that says who may write
+    to an embedded database. Raises `StoreAway` when it cannot be reached.
     """
     engine = make_engine(url)
-    driver: HotDriver
+    driver: HotDriver[Any]
     write_lock: asyncio.Lock | None = None
     if engine.dialect.name == "sqlite":
         from berid.store.hot_sqlite import SqliteDriver
 
         write_lock = asyncio.Lock()
-        driver = SqliteDriver(sqlite_path(url))
+        driver = sqlite = SqliteDriver(sqlite_path(url), write_lock, lock)
+        await sqlite.connect()
     else:
         from berid.store.hot_postgres import PostgresDriver
 
-        driver = PostgresDriver(url)
-        await driver.connect()
-    hot = HotStore(driver, clock, write_lock, group_max, observe)
+        driver = postgres = PostgresDriver(url)
+        await postgres.connect()
+    hot = HotStore(driver, clock, observe=observe)
     hot.start()
     return Store(url, engine, hot, write_lock)
 

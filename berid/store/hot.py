@@ -32,6 +32,9 @@ from berid.domain.spending import Spent
 
 log = logging.getLogger("berid.store")
 
+ROUND = 1
+"""From so many requests on, what came while a group is being committed is decided at once, not when that is over."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -272,17 +275,22 @@ class HotTx(Protocol):
         none yet, in the lanes of their connectors. Returns the last delivery id looked at, 0 when there was none."""
 
 
-class HotDriver(Protocol):
-    """One connection that writes, as a database gives it."""
+Tx = TypeVar("Tx", bound=HotTx)
 
-    async def begin(self) -> HotTx:
-        """Open a transaction. Raises `StoreAway`."""
 
-    async def commit(self) -> None:
-        """Make it durable. When this returns it is on disk. Raises `StoreAway`."""
+class HotDriver(Protocol[Tx]):
+    """One connection that writes, as a database gives it. A group is begun while another is being committed, but the database
+    works for one at a time."""
 
-    async def rollback(self) -> None:
-        """Undo; never raises."""
+    def begin(self, ahead: asyncio.Event | None = None) -> Tx:
+        """Begin a group, which ends with `commit` or `rollback`. Before it asks the database for anything, it waits for `ahead`:
+        the end of the group before."""
+
+    async def commit(self, tx: Tx) -> None:
+        """Make it durable. When this returns it is on disk. Raises `StoreAway`; it is then to be rolled back."""
+
+    async def rollback(self, tx: Tx) -> None:
+        """Undo; never raises. What was begun since may have counted on it, and raises `StoreConflict`."""
 
     async def close(self) -> None:
         """Let the connection go."""
@@ -311,29 +319,44 @@ class _Ask:
     future: asyncio.Future[list[Any]]
 
 
+class _Group:
+    """What goes to disk together."""
+
+    def __init__(self, tx: HotTx) -> None:
+        self.tx = tx
+        self.asks: list[_Ask] = []
+        self.answers: list[tuple[_Ask, list[Any]]] = []
+        self.begun: list[tuple[Verb[Any, Any], list[Any]]] = []
+        self.weight = 0
+        """How many items it has."""
+        self.failure: Exception | None = None
+        """Why it came to nothing."""
+        self.over = asyncio.Event()
+        """Set when it is known what became of it."""
+
+
 class HotStore:
     """Collects what is asked, commits it in groups. One per process; `start` it before use, `stop` it last.
 
-    `write_lock` is held while a group's transaction is open; on SQLite ordinary writers take it too, since the
-    database has one writer. `observe(operations, seconds)` is told of every commit.
+    While one group is being committed, the next is decided, and handed over when the first is on disk. Should the first come to
+    nothing, the next is decided again after it. `observe(operations, seconds)` is told of every commit.
     """
 
     def __init__(
         self,
-        driver: HotDriver,
+        driver: HotDriver[Any],
         clock: Clock,
-        write_lock: asyncio.Lock | None,
         group_max: int = 2000,
         observe: Callable[[int, float], None] | None = None,
     ) -> None:
         self._driver = driver
         self._clock = clock
-        self._lock = write_lock
         self._group_max = group_max
         self._observe = observe
         self._asks: deque[_Ask] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._committing: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     def start(self) -> None:
@@ -371,48 +394,154 @@ class HotStore:
         return future
 
     async def _serve(self) -> None:
+        ahead: _Group | None = None
         while True:
-            if not self._asks:
+            if ahead is None and not self._asks:
                 if self._is_stopping:
                     return
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            await self._attempt(self._next_group())
+            group = _Group(self._driver.begin(ahead.over if ahead is not None else None))
+            if ahead is not None:
+                await self._decide_behind(ahead, group)
+                if ahead.failure is not None:
+                    # What was decided since may have counted on it: first that again, then this.
+                    await self._undo(group)
+                    await self._retry(ahead.asks, ahead.failure)
+                    if group.asks:
+                        await self._attempt(group.asks)
+                    ahead = None
+                    continue
+            if group.failure is None:
+                await self._decide(group, self._next(group.weight))
+            if group.failure is not None:
+                await self._undo(group)
+                await self._retry(group.asks, group.failure)
+                ahead = None
+            elif group.asks:
+                ahead = group
+                self._committing = asyncio.get_running_loop().create_task(self._commit(group))
+            else:
+                ahead = None
 
-    async def _attempt(self, group: list[_Ask]) -> None:
-        """Run a group and answer everyone in it. What fails for a reason of its own is divided until the reason is
-        alone."""
-        is_one = len(group) == 1 and len(group[0].items) <= 1
-        failure: Exception
-        for _ in range(2):
-            try:
-                await self._run(group)
+    async def _decide_behind(self, ahead: _Group, group: _Group) -> None:
+        """Decide what comes until the group ahead is over."""
+        while not ahead.over.is_set():
+            is_worth_it = len(self._asks) >= ROUND and group.failure is None
+            if is_worth_it and (asks := self._next(group.weight)):
+                await self._decide(group, asks)
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+
+    def _next(self, weight: int) -> list[_Ask]:
+        """What waits, as far as there is room for it in a group that has this weight."""
+        found: list[_Ask] = []
+        while self._asks and (not weight or weight + len(self._asks[0].items) <= self._group_max):
+            ask = self._asks.popleft()
+            if not ask.future.cancelled():
+                weight += len(ask.items)
+                found.append(ask)
+        return found
+
+    async def _decide(self, group: _Group, asks: list[_Ask]) -> None:
+        """Run the verbs of these, in the group's transaction."""
+        by_verb: dict[str, list[_Ask]] = {}
+        for ask in asks:
+            by_verb.setdefault(ask.verb.name, []).append(ask)
+        group.asks += asks
+        try:
+            for mine in sorted(by_verb.values(), key=lambda asks: asks[0].verb.rank):
+                verb, items = mine[0].verb, [item for ask in mine for item in ask.items]
+                group.weight += len(items)
+                group.begun.append((verb, items))
+                results = list(await verb.run(group.tx, items))
+                assert len(results) == len(items), f"verb {verb.name} lost a result"
+                place = 0
+                for ask in mine:
+                    group.answers.append((ask, results[place : place + len(ask.items)]))
+                    place += len(ask.items)
+        except Exception as error:
+            group.failure = error
+
+    async def _commit(self, group: _Group) -> None:
+        """Bring it to disk and answer everyone in it, or undo it."""
+        started = self._clock.ticks_s()
+        try:
+            if failpoint.armed:
+                for verb, _ in group.begun:
+                    failpoint.hit(f"{verb.name}.before_commit")
+            await self._driver.commit(group.tx)
+            if failpoint.armed:
+                for verb, _ in group.begun:
+                    failpoint.hit(f"{verb.name}.after_commit")
+        except Exception as error:
+            group.failure = error
+            await self._undo(group)
+        else:
+            if self._observe is not None:
+                self._observe(group.weight, self._clock.ticks_s() - started)
+            for verb, items in group.begun:
+                if verb.after is not None:
+                    verb.after(items)
+            for ask, results in group.answers:
+                if not ask.future.done():
+                    ask.future.set_result(results)
+        finally:
+            group.over.set()
+            self._wake.set()
+
+    async def _undo(self, group: _Group) -> None:
+        await self._driver.rollback(group.tx)
+        for verb, items in group.begun:
+            if verb.undo is not None:
+                verb.undo(items)
+
+    async def _attempt(self, asks: list[_Ask]) -> None:
+        """Serve these by themselves."""
+        failure = await self._alone(asks)
+        if failure is not None:
+            await self._retry(asks, failure)
+
+    async def _alone(self, asks: list[_Ask]) -> Exception | None:
+        """One group of just these; gives why it came to nothing."""
+        group = _Group(self._driver.begin())
+        await self._decide(group, asks)
+        if group.failure is not None:
+            await self._undo(group)
+        else:
+            await self._commit(group)
+        return group.failure
+
+    async def _retry(self, asks: list[_Ask], failure: Exception) -> None:
+        """Serve those whose group came to nothing: again, or in halves until the reason is alone, or by telling them why."""
+        is_one = len(asks) == 1 and len(asks[0].items) <= 1
+        for is_last in (False, True):
+            is_conflict = isinstance(failure, StoreConflict)
+            if isinstance(failure, StoreAway) and not is_conflict:
+                break
+            if not is_conflict and not is_one:
+                await self._divide(asks)
                 return
-            except StoreConflict as error:
-                failure = error
-            except StoreAway as error:
-                _fail(group, error)
-                await asyncio.sleep(0)  # who is told hears of it before the next group begins
-                return
-            except Exception as error:
-                if not is_one:
-                    await self._divide(group)
+            if not is_last:
+                # What another process wrote a moment ago, such as the same key, is seen the second time.
+                again = await self._alone(asks)
+                if again is None:
                     return
-                # Another process may have used the same key a moment ago; the second time it is seen.
-                failure = error
+                failure = again
         if not isinstance(failure, StoreAway):
-            log.error("verb %s failed", group[0].verb.name, exc_info=failure)
-        _fail(group, failure)
-        await asyncio.sleep(0)
+            log.error("verb %s failed", asks[0].verb.name, exc_info=failure)
+        _fail(asks, failure)
+        await asyncio.sleep(0)  # who is told hears of it before the next group begins
 
-    async def _divide(self, group: list[_Ask]) -> None:
-        if len(group) > 1:
-            half = len(group) // 2
-            await self._attempt(group[:half])
-            await self._attempt(group[half:])
+    async def _divide(self, asks: list[_Ask]) -> None:
+        if len(asks) > 1:
+            half = len(asks) // 2
+            await self._attempt(asks[:half])
+            await self._attempt(asks[half:])
             return
-        ask = group[0]
+        ask = asks[0]
         half = len(ask.items) // 2
         results: list[Any] = []
         for items in (ask.items[:half], ask.items[half:]):
@@ -423,68 +552,6 @@ class HotStore:
         if not ask.future.done():
             ask.future.set_result(results)
 
-    def _next_group(self) -> list[_Ask]:
-        group: list[_Ask] = []
-        weight = 0
-        while self._asks and (not group or weight + len(self._asks[0].items) <= self._group_max):
-            ask = self._asks.popleft()
-            if ask.future.cancelled():
-                continue
-            weight += len(ask.items)
-            group.append(ask)
-        return group
-
-    async def _run(self, group: list[_Ask]) -> None:
-        """One transaction for a group; every waiting future is answered after the commit."""
-        if not group:
-            return
-        started = self._clock.ticks_s()
-        by_verb: dict[str, list[_Ask]] = {}
-        for ask in group:
-            by_verb.setdefault(ask.verb.name, []).append(ask)
-        answers: list[tuple[_Ask, list[Any]]] = []
-        begun: list[tuple[Verb[Any, Any], list[Any]]] = []
-        operations = 0
-        if self._lock is not None:
-            await self._lock.acquire()
-        try:
-            tx = await self._driver.begin()
-            try:
-                for asks in sorted(by_verb.values(), key=lambda asks: asks[0].verb.rank):
-                    items = [item for ask in asks for item in ask.items]
-                    operations += len(items)
-                    begun.append((asks[0].verb, items))
-                    results = list(await asks[0].verb.run(tx, items))
-                    assert len(results) == len(items), f"verb {asks[0].verb.name} lost a result"
-                    place = 0
-                    for ask in asks:
-                        answers.append((ask, results[place : place + len(ask.items)]))
-                        place += len(ask.items)
-                if failpoint.armed:
-                    for verb, _ in begun:
-                        failpoint.hit(f"{verb.name}.before_commit")
-                await self._driver.commit()
-                if failpoint.armed:
-                    for verb, _ in begun:
-                        failpoint.hit(f"{verb.name}.after_commit")
-            except BaseException:
-                await self._driver.rollback()
-                for verb, items in begun:
-                    if verb.undo is not None:
-                        verb.undo(items)
-                raise
-        finally:
-            if self._lock is not None:
-                self._lock.release()
-        if self._observe is not None:
-            self._observe(operations, self._clock.ticks_s() - started)
-        for verb, items in begun:
-            if verb.after is not None:
-                verb.after(items)
-        for ask, results in answers:
-            if not ask.future.done():
-                ask.future.set_result(results)
-
 
 async def _results(answer: asyncio.Future[list[Result | Exception]]) -> list[Result]:
     results = await answer
@@ -494,7 +561,7 @@ async def _results(answer: asyncio.Future[list[Result | Exception]]) -> list[Res
     return results  # type: ignore[return-value]
 
 
-def _fail(group: list[_Ask], error: Exception) -> None:
-    for ask in group:
+def _fail(asks: list[_Ask], error: Exception) -> None:
+    for ask in asks:
         if not ask.future.done():
             ask.future.set_exception(error)

@@ -1,32 +1,32 @@
-"""The hot path on SQLite: one writing connection, WAL, full sync.
+"""The hot path on SQLite: one writing connection, WAL, full sync, in a process of its own.
 
-Row statements run on the event loop's thread: each takes a microsecond or three, and a second thread would only fight for
-the interpreter's lock at every row. The commit, which waits for the disk, runs in a thread of its own.
+A row's statement takes a microsecond or three, most of them with the interpreter's lock held, and a second thread would only
+fight for that lock at every row. So what a group has kept (`hot_kept.py`) goes to `writer.py`, which runs beside this
+process, as one message: while it writes and waits for the disk, this one decides the next group.
 
-The log is folded into the database (a *checkpoint*) in two steps, since nobody may wait for megabytes to be copied: another
-connection copies most of it while commits go on, then one commit copies the little that came meanwhile, so that the log can
-begin at its start again.
+Should that process end by itself (killed for want of memory, say), another is started; whether its last group was committed
+is seen from the file. See docs/decisions/0008.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
+import logging
+import marshal
+import socket
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any
 
 import msgspec
 
 from berid.base.ids import SLOTS
-from berid.domain.otp import Recent
-from berid.domain.spending import Spent
+from berid.store import writer
 from berid.store.hot import (
     DELIVERY_COLUMNS,
     HOT_COLUMNS,
@@ -39,6 +39,7 @@ from berid.store.hot import (
     StoreConflict,
     Tracked,
 )
+from berid.store.hot_kept import CHANGED, PROOFS, Belief, KeptTx
 
 CACHE_KIB = 65_536
 """Page cache of the writing connection: the right edges of all hot tables and indexes stay in it."""
@@ -50,22 +51,466 @@ CHECKPOINT_PAGES = 32_000
 """Where SQLite would fold it by itself, in the middle of a commit: far behind the point where we do, 125 MiB of log."""
 
 LOCK_TRIES = 200
-LOCK_WAIT_S = 0.025
-"""Another process (the command line) may hold the write lock: we ask this often, with this wait between, five seconds in all."""
+"""How often the write lock is asked for that another process (the command line) may hold: five seconds in all."""
 
-MANY = 16
-"""Rows of one statement, while there are so many: half the time of one statement for each."""
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    f"cache_size=-{CACHE_KIB}",
+    f"wal_autocheckpoint={CHECKPOINT_PAGES}",
+    "temp_store=MEMORY",
+)
+
+CAREFUL_GROUPS = 1
+"""Groups that read what they would believe, after a belief that was wrong. Nobody shares the file for long."""
+
+_Step = tuple[int, str, Any, int]
+
+log = logging.getLogger("berid.store")
+
+_REPLACE_REF = f"INSERT OR REPLACE INTO carrier_ref ({', '.join(HOT_COLUMNS['carrier_ref'])}) VALUES"
+
+_INSERTS = {table: f"INSERT INTO {table} ({', '.join(columns)}) VALUES" for table, columns in HOT_COLUMNS.items()} | {
+    "carrier_ref": _REPLACE_REF,
+    "replace_ref": _REPLACE_REF,
+    "new_key": f"INSERT OR IGNORE INTO idempotency ({', '.join(HOT_COLUMNS['idempotency'])}) VALUES",
+}
+
+_CHANGES = {
+    "change": f"UPDATE delivery SET {', '.join(f'{name} = ?' for name in CHANGED)} "
+    "WHERE id = ? AND attempt = ? AND ? IN ('', state)",
+    "forget": "DELETE FROM carrier_ref WHERE key = ? AND connector_id = ?",
+    "done": "DELETE FROM job WHERE id = ?",
+    "again": "UPDATE job SET kind = ?, lane = ?, due_ms = ?, attempts = ?, lease_until_ms = 0, slot = 0 WHERE id = ?",
+    "bury": "UPDATE job SET buried_ms = ?, why = ?, lease_until_ms = 0, slot = 0 WHERE id = ?",
+    "money": "UPDATE wallet SET available_micros = available_micros + ?, held_micros = held_micros + ?, "
+    "spent_micros = spent_micros + ? WHERE id = ? AND coalesce(?, available_micros) = available_micros "
+    "AND coalesce(?, credit_limit_micros) = credit_limit_micros",
+    "spend": "INSERT INTO spend (wallet_id, day, application_id, micros) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (wallet_id, day, application_id) DO UPDATE SET micros = micros + excluded.micros",
+    "replace": "UPDATE otp SET state = 'replaced' WHERE application_id = ? AND recipient = ? AND purpose = ? "
+    "AND state = 'open' AND id < ?",
+}
+"""What is done once for each row of a part."""
+
+_EXACT = ("change", "money", "new_key")
+"""Parts of which each row must find what it changes as it was believed to be."""
+
+_UNUSED_KEY = (
+    "SELECT 1 FROM json_each(?) j CROSS JOIN idempotency i "  # gives a row for each key that is used
+    "ON i.application_id = j.value ->> 0 AND i.key = j.value ->> 1"
+)
+
+_START = (
+    "UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = ? "
+    f"WHERE id IN (SELECT value FROM json_each(?)) AND {MAY_LEAVE} AND expires_ms > ? RETURNING {DELIVERY_COLUMNS}"
+)
+
+_MESSAGES_OF = (
+    "FROM message WHERE id IN (SELECT d.message_id FROM json_each(:ids) j CROSS JOIN delivery d ON d.id = j.value)"
+)
+"""Many deliveries share a message: its facts are read once."""
+
+_PAGE = (
+    "FROM (SELECT d.id, d.connector_id, m.priority, d.account_id, d.state, d.reason FROM message m JOIN delivery d "
+    "ON d.id BETWEEN max(m.first_id, :after_id + 1) AND m.last_id AND d.message_id = m.id WHERE m.id = :message_id "
+    "ORDER BY d.id LIMIT :limit)"
+)
+
+_READY = "lane = :lane AND priority = :priority AND lease_until_ms = 0 AND buried_ms = 0"
+
+_DUE_ACCOUNTS = f"""
+WITH RECURSIVE account (id) AS (
+    SELECT min(account_id) FROM job WHERE {_READY} AND account_id > {{after}}
+    UNION ALL
+    SELECT (SELECT min(account_id) FROM job WHERE {_READY} AND account_id > account.id) FROM account WHERE id < {{until}}
+)
+SELECT id FROM account WHERE id <= {{until}}
+AND (SELECT min(due_ms) FROM job WHERE {_READY} AND account_id = account.id) <= :now_ms LIMIT :room
+"""
+"""Skips along the index from account to account, so a million jobs of one cost nothing; one whose first job is not due yet costs
+the skip."""
+
+_QUERIES: dict[str, tuple[str, ...]] = {
+    "idempotent": (
+        "SELECT i.application_id, i.key, i.body_hash, i.answer FROM json_each(:keys) j CROSS JOIN idempotency i "
+        "ON i.application_id = j.value ->> 0 AND i.key = j.value ->> 1",
+    ),
+    "wallets": (
+        "SELECT id, available_micros, credit_limit_micros FROM wallet WHERE id IN (SELECT value FROM json_each(:ids))",
+    ),
+    "spent": (
+        "SELECT s.wallet_id, s.day, s.application_id, s.micros FROM json_each(:ids) j CROSS JOIN spend s "
+        "ON s.wallet_id = j.value AND s.day >= :since_day",
+    ),
+    "codes": (
+        "SELECT o.application_id, o.recipient, o.purpose, count(*), sum(o.checks_used), min(o.created_ms) "
+        "FROM json_each(:places) j CROSS JOIN otp o ON o.application_id = j.value ->> 0 AND o.recipient = j.value ->> 1 "
+        "AND o.purpose = j.value ->> 2 AND o.created_ms > :since_ms GROUP BY o.application_id, o.recipient, o.purpose",
+    ),
+    "tracked": (
+        f"SELECT {TRACKED_COLUMNS} FROM json_each(:ids) j CROSS JOIN delivery d ON d.id = j.value "
+        "JOIN message m ON m.id = d.message_id",
+    ),
+    "tracked_by_key": (
+        f"SELECT {TRACKED_COLUMNS}, r.key, r.part FROM json_each(:keys) j CROSS JOIN carrier_ref r "
+        "ON r.key = j.value AND r.connector_id = :connector_id JOIN delivery d ON d.id = r.delivery_id "
+        "JOIN message m ON m.id = d.message_id",
+    ),
+    "uncertain": (
+        f"SELECT {TRACKED_COLUMNS} FROM json_each(:recipients) j CROSS JOIN delivery d ON d.recipient = j.value "
+        "AND d.connector_id = :connector_id AND d.in_doubt > 0 JOIN message m ON m.id = d.message_id",
+    ),
+    "take_parked": (
+        "DELETE FROM parked_report WHERE connector_id = :connector_id AND key IN (SELECT value FROM json_each(:keys)) "
+        "RETURNING key, report, id",
+    ),
+    "take_parked_of": (
+        "DELETE FROM parked_report WHERE connector_id = :connector_id AND recipient = :recipient AND at_ms >= :since_ms "
+        "RETURNING key, report, id",
+    ),
+    "take_parts": (
+        "DELETE FROM inbound_part WHERE (connector_id, sender, recipient, reference) IN "
+        "(SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:keys)) "
+        f"RETURNING {', '.join(HOT_COLUMNS['inbound_part'])}",
+    ),
+    "erase_bodies": (
+        "UPDATE message SET body = '', body_kind = 'erased' WHERE id IN (SELECT value FROM json_each(:ids)) "
+        "AND body_kind = 'sealed' AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id BETWEEN message.first_id "
+        "AND message.last_id AND d.message_id = message.id AND d.final_ms = 0)",
+    ),
+    # Many deliveries share a message: its facts, the text among them, are given once.
+    "outgoing": (
+        "SELECT d.id, d.message_id, d.account_id, d.recipient, d.expires_ms, d.attempt, d.route_id, d.state, d.country, "
+        "d.reason FROM json_each(:ids) j CROSS JOIN delivery d ON d.id = j.value",
+        f"SELECT id, priority, sender, body, body_kind, alphabet, parts, dialect, due_ms, category {_MESSAGES_OF}",
+    ),
+    "callbacks": (
+        "SELECT c.id, c.endpoint_id, c.account_id, c.event, c.payload, c.created_ms, c.bundle_id FROM json_each(:ids) j "
+        f"CROSS JOIN callback f ON f.id = j.value CROSS JOIN callback c ON c.id BETWEEN f.id AND f.id + f.bundled * {SLOTS} "
+        "AND c.bundle_id = f.id",
+    ),
+    "open_messages": (
+        "UPDATE message SET state = 'open' WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'loading'",
+    ),
+    "drop_loading": (
+        "SELECT l.wallet_id, l.account_id, l.amount_micros, l.message_id, l.deliveries, m.application_id, m.created_ms "
+        "FROM json_each(:ids) j CROSS JOIN message m ON m.id = j.value AND m.state = 'loading' CROSS JOIN ledger_entry l "
+        "ON l.id BETWEEN m.id AND :until_id AND l.message_id = m.id AND l.kind = 'hold' ORDER BY l.id",
+        "DELETE FROM delivery WHERE id IN (SELECT d.id FROM json_each(:ids) j CROSS JOIN message m ON m.id = j.value "
+        "AND m.state = 'loading' CROSS JOIN delivery d ON d.id BETWEEN m.first_id AND m.last_id AND d.message_id = m.id)",
+        "DELETE FROM message WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'loading'",
+    ),
+    "spread": (
+        "INSERT OR IGNORE INTO job (id, kind, lane, priority, account_id, due_ms, lease_until_ms, slot, attempts) "
+        f"SELECT id, 'dispatch', 'c' || connector_id, priority, account_id, :now_ms, 0, 0, 0 {_PAGE} WHERE {MAY_LEAVE}",
+        f"SELECT coalesce(max(id), 0) {_PAGE}",
+    ),
+    "due_accounts": (
+        _DUE_ACCOUNTS.format(after=":after", until=":most"),
+        _DUE_ACCOUNTS.format(after="-1", until=":after"),
+    ),
+    "lease": (
+        "UPDATE job SET lease_until_ms = :until_ms, slot = :slot, attempts = attempts + 1 WHERE id IN (SELECT id FROM job "
+        f"WHERE {_READY} AND account_id = :account_id AND due_ms <= :now_ms ORDER BY due_ms, id LIMIT :share) "
+        "RETURNING id, kind, lane, priority, account_id, due_ms, attempts - 1",
+    ),
+}
+"""What a group may ask: statements with the values of `KeptTx.ask`."""
 
 
-def _insert(table: str, rows: int) -> str:
-    columns = HOT_COLUMNS[table]
-    verb = "INSERT OR REPLACE" if table == "carrier_ref" else "INSERT"
-    values = ", ".join([f"({', '.join('?' * len(columns))})"] * rows)
-    return f"{verb} INTO {table} ({', '.join(columns)}) VALUES {values}"
+class _Lost(Exception):
+    """The writing process has ended."""
 
 
-_INSERT = {table: _insert(table, 1) for table in HOT_COLUMNS}
-_INSERT_MANY = {table: _insert(table, MANY) for table in HOT_COLUMNS}
+class WritingProcess(asyncio.Protocol):
+    """The writing process (`writer.py`), as seen from this one. It is asked for one thing at a time."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._answer: asyncio.Future[tuple[Any, ...]] | None = None
+        self._transport: Any = None
+        self._program: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    async def start(cls, path: Path, lock: int) -> WritingProcess:
+        """Start one for the file at `path`. Raises `StoreAway`."""
+        process = cls()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            end = theirs.fileno()
+            process._program = subprocess.Popen(  # noqa: ASYNC220, S603  our own program; it takes milliseconds, at the start
+                [sys.executable, "-I", "-S", writer.__file__, str(end)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[end] if lock < 0 else [end, lock],
+            )
+        await asyncio.get_running_loop().create_unix_connection(lambda: process, sock=ours)
+        try:
+            await process._ask((str(path), PRAGMAS, CHECKPOINT_CHANGES, LOCK_TRIES))
+        except _Lost:
+            raise StoreAway("the process that writes the database does not start") from None
+        except StoreAway:
+            await process.end()
+            raise
+        return process
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._program is not None
+        return self._program.pid
+
+    async def run(self, steps: list[_Step] | None, is_last: bool) -> list[list[tuple[Any, ...]]]:
+        """Do these steps in the open transaction, and commit it if they are the last; None undoes it. Gives the rows of
+        steps that have some.
+
+        Raises `StoreConflict`, `RowRefused`, `StoreAway` (the transaction is then undone), or `_Lost`.
+        """
+        return await self._ask((steps, is_last))
+
+    async def _ask(self, value: Any) -> list[list[tuple[Any, ...]]]:
+        if self._transport is None:
+            raise _Lost
+        try:
+            packed = marshal.dumps(value)
+        except ValueError:  # members of enumerations and the like are no words of the other process
+            packed = marshal.dumps(msgspec.to_builtins(value))
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.writelines((struct.pack("<I", len(packed)), packed))
+        answer = await self._answer
+        if answer[0] == writer.DONE:
+            return answer[1]  # type: ignore[no-any-return]
+        if answer[0] == writer.CONFLICT:
+            raise StoreConflict(answer[1])
+        raise _meaning(*answer[1:])
+
+    async def end(self) -> int:
+        """Let it end, after what it is doing; gives its exit status."""
+        assert self._program is not None
+        if self._transport is not None:
+            self._transport.close()
+        return await asyncio.to_thread(self._program.wait)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It can be spoken to."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Some of its answer."""
+        self._received += data
+        if len(self._received) < 4:
+            return
+        end = 4 + struct.unpack_from("<I", self._received)[0]
+        if len(self._received) >= end and self._answer is not None:
+            answer = marshal.loads(bytes(self._received[4:end]))  # noqa: S302  from the program that we have started
+            self._received.clear()
+            if not self._answer.done():
+                self._answer.set_result(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has ended."""
+        self._transport = None
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(_Lost())
+
+
+class SqliteDriver:
+    """The writing connection, opened by the first group that needs it, and again after it was lost.
+
+    `path` is the database file; its schema must be there already. Whoever else writes to it in this process holds `turn`
+    meanwhile. `lock` is a descriptor that the writing process keeps open as long as it runs, if there is one: a file lock
+    on it then ends with the later of the two.
+    """
+
+    def __init__(self, path: Path, turn: asyncio.Lock | None = None, lock: int = -1) -> None:
+        self._path = path
+        self._lock = lock
+        self._belief = Belief(CAREFUL_GROUPS)
+        self._turn = turn or asyncio.Lock()
+        self.process: WritingProcess | None = None
+        """The one that is running."""
+
+    async def connect(self) -> WritingProcess:
+        """The writing process; starts one if there is none. Raises `StoreAway`."""
+        if self.process is None:
+            self.process = await WritingProcess.start(self._path, self._lock)
+        return self.process
+
+    def begin(self, ahead: asyncio.Event | None = None) -> SqliteTx:
+        """See `HotDriver.begin`."""
+        return SqliteTx(self, ahead)
+
+    async def commit(self, tx: SqliteTx) -> None:
+        """See `HotDriver.commit`. When the writing process is lost before its answer, what it wrote is looked for."""
+        try:
+            await tx.commit()
+        except _Lost:
+            await self.lose()
+            try:
+                await self._find(tx)
+            except _Lost:
+                raise StoreAway("the process that writes the database ends again and again") from None
+        tx.end(is_committed=True)
+
+    async def rollback(self, tx: SqliteTx) -> None:
+        """See `HotDriver.rollback`."""
+        if tx.has_begun and self.process is not None:
+            try:
+                await self.process.run(None, False)
+            except _Lost:
+                await self.lose()
+        tx.end(is_committed=False)
+
+    async def close(self) -> None:
+        """See `HotDriver.close`."""
+        if self.process is not None:
+            process, self.process = self.process, None
+            await process.end()
+
+    async def lose(self) -> None:
+        """The writing process has ended by itself; the next who needs it starts another."""
+        if self.process is not None:
+            process, self.process = self.process, None
+            log.error(
+                "the process that writes the database ended; another is started", extra={"status": await process.end()}
+            )
+
+    async def _find(self, tx: SqliteTx) -> None:
+        """Find out whether a group was committed whose answer was lost. Raises `StoreConflict` if it was not, `StoreAway` if that
+        cannot be known."""
+        if tx.proof is None:
+            raise StoreAway("the process that writes the database ended during a commit")
+        part, key = tx.proof
+        if part == "start":
+            connector_id, ids = key
+            wanted, values = (
+                "state = 'sending' AND connector_id = ? AND id IN (SELECT value FROM json_each(?))",
+                (connector_id, _list(ids)),
+            )
+            table = "delivery"
+        else:
+            table, wanted, values = part, " AND ".join(f"{name} = ?" for name in PROOFS[part]), key
+        process = await self.connect()
+        found, started = await process.run(
+            [
+                (writer.ONE, f"SELECT 1 FROM {table} WHERE {wanted} LIMIT 1", values, -1),
+                (writer.ONE, _QUERIES["tracked"][0], {"ids": _list(tx.starting)}, -1),
+            ],
+            True,
+        )
+        if not found:
+            raise StoreConflict("the process that writes the database ended before a commit")
+        tx.take_started(Tracked(*row) for row in started)
+
+
+class SqliteTx(KeptTx):
+    """The statements of one group. See `KeptTx`."""
+
+    def __init__(self, driver: SqliteDriver, ahead: asyncio.Event | None) -> None:
+        super().__init__(driver._belief, driver._turn, ahead)
+        self._driver = driver
+
+    async def commit(self) -> None:
+        """Write what is left, durably. Raises `_Lost` when it is not known what became of it."""
+        kept = self.taken()
+        if kept or self.has_begun:
+            await self.take_turn()
+            process = await self._driver.connect()
+            self._take_started(kept, await process.run(_steps(kept), True))
+
+    async def open(self) -> None:
+        """See `KeptTx.open`. The transaction begins with the first step."""
+        await self._driver.connect()
+
+    async def write(self, kept: dict[str, list[tuple[Any, ...]]]) -> None:
+        """See `KeptTx.write`."""
+        self._take_started(kept, await self._run(_steps(kept)))
+
+    def _take_started(self, kept: dict[str, list[tuple[Any, ...]]], results: list[list[tuple[Any, ...]]]) -> None:
+        if "start" in kept:
+            messages = {row[0]: row[1:] for row in results[-1]}
+            self.take_started(Tracked(*row, *messages[row[1]]) for rows in results[:-1] for row in rows)
+
+    async def ask(self, query: str, **values: Any) -> list[Any]:
+        """See `KeptTx.ask`."""
+        return next(iter(await self._ask(query, values)), [])
+
+    async def _ask(self, query: str, *values: dict[str, Any]) -> list[list[tuple[Any, ...]]]:
+        """The rows of each of the query's statements, for each of these sets of values."""
+        await self.begin()
+        return await self._run(
+            [
+                (
+                    writer.ONE,
+                    statement,
+                    {name: _list(each) if isinstance(each, list | tuple) else each for name, each in given.items()},
+                    -1,
+                )
+                for given in values
+                for statement in _QUERIES[query]
+            ]
+        )
+
+    async def _run(self, steps: list[_Step]) -> list[list[tuple[Any, ...]]]:
+        """Steps of an open transaction. If the writing process is lost, nothing of it is left."""
+        try:
+            return await (await self._driver.connect()).run(steps, False)
+        except _Lost:
+            await self._driver.lose()
+            raise StoreConflict("the process that writes the database ended before a commit") from None
+
+    async def outgoing(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+        """See `HotTx.outgoing`."""
+        await self._before("delivery", ids)
+        rows, messages = await self._ask("outgoing", {"ids": list(ids)})
+        of = {row[0]: row[1:] for row in messages}
+        found: list[tuple[Any, ...]] = []
+        for (
+            delivery_id,
+            message_id,
+            account_id,
+            recipient,
+            expires_ms,
+            attempt,
+            route_id,
+            state,
+            country,
+            reason,
+        ) in rows:
+            priority, sender, body, body_kind, alphabet, parts, dialect, due_ms, category = of[message_id]
+            found.append(
+                (delivery_id, message_id, account_id, priority, sender, recipient, body, body_kind, alphabet, parts,
+                 expires_ms, attempt, route_id, dialect, state, due_ms, category, country, reason)
+            )  # fmt: skip
+        return found
+
+    async def lease_round(
+        self, lane: str, priority: int, room: int, now_ms: int, until_ms: int, slot: int, after_account: int
+    ) -> tuple[list[LeasedJob], bool]:
+        """See `KeptTx.lease_round`."""
+        place = {"lane": lane, "priority": priority, "now_ms": now_ms}
+        behind, before = await self._ask(
+            "due_accounts", place | {"room": room, "after": after_account, "most": 2**63 - 1}
+        )
+        accounts = [row[0] for row in behind + before][:room]
+        if not accounts:
+            return [], False
+        share = -(-room // len(accounts))
+        shares = [min(share, room - share * turn) for turn in range(-(-room // share))]
+        lease = place | {"until_ms": until_ms, "slot": slot}
+        rounds = await self._ask(
+            "lease",
+            *(
+                lease | {"account_id": account_id, "share": mine}
+                for account_id, mine in zip(accounts, shares, strict=False)
+            ),
+        )
+        has_more = any(len(rows) == mine for rows, mine in zip(rounds, shares, strict=False))
+        return [LeasedJob(*row) for rows in rounds for row in sorted(rows, key=_by_due)], has_more
+
+
+_by_due = itemgetter(5, 0)
+"""The order of leased jobs: due time, then id."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -75,129 +520,37 @@ def _list(values: Iterable[Any]) -> str:
     return _encode(list(dict.fromkeys(values))).decode()
 
 
-class _Thread:
-    """A thread beside the loop, for calls that wait for the disk. An executor does the same at a price that every commit would
-    pay: some 250 microseconds more, of which a single message's share is eight."""
-
-    def __init__(self, name: str) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], None], asyncio.Future[None]] | None] = SimpleQueue()
-        self._thread = Thread(target=self._serve, name=name, daemon=True)
-        self._thread.start()
-
-    def call(self, work: Callable[[], None]) -> asyncio.Future[None]:
-        """Run `work` when the calls before it are done; the future has its end. To be called on the loop."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._calls.put((work, done))
-        return done
-
-    def close(self) -> None:
-        """End it, after the calls that wait."""
-        self._calls.put(None)
-        self._thread.join()
-
-    def _serve(self) -> None:
-        while (asked := self._calls.get()) is not None:
-            work, done = asked
-            failure: Exception | None = None
-            try:
-                work()
-            except Exception as error:
-                failure = error
-            done.get_loop().call_soon_threadsafe(_end, done, failure)
+def _steps(kept: dict[str, list[tuple[Any, ...]]]) -> list[_Step]:
+    """What the writing process is to do with what was kept. The last rows it gives are messages, if anything was started."""
+    steps: list[_Step] = []
+    for part, rows in kept.items():
+        expected = len(rows) if part in _EXACT else -1
+        if part in _INSERTS:
+            steps.append((writer.INSERT, _INSERTS[part], rows, expected))
+        elif part in _CHANGES:
+            steps.append((writer.EACH, _CHANGES[part], rows, expected))
+        elif part == "unused_key":
+            steps.append((writer.ONE, _UNUSED_KEY, (_list(rows),), 0))
+    if "start" in kept:
+        by_connector: dict[tuple[int, int], list[int]] = {}
+        for delivery_id, connector_id, now_ms in kept["start"]:
+            by_connector.setdefault((connector_id, now_ms), []).append(delivery_id)
+        steps += [
+            (writer.ONE, _START, (connector_id, _list(ids), now_ms), -1)
+            for (connector_id, now_ms), ids in by_connector.items()
+        ]
+        messages = f"SELECT id, {MESSAGE_COLUMNS} {_MESSAGES_OF}"
+        steps.append((writer.ONE, messages, {"ids": _list(row[0] for row in kept["start"])}, -1))
+    return steps
 
 
-def _end(done: asyncio.Future[None], failure: Exception | None) -> None:
-    if done.done():  # nobody waits any more
-        return
-    if failure is None:
-        done.set_result(None)
-    else:
-        done.set_exception(failure)
-
-
-class SqliteDriver:
-    """The writing connection. `path` is the database file; its schema must be there already. Raises `StoreAway`."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._folder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
-            for pragma in (
-                "journal_mode=WAL",
-                "synchronous=FULL",
-                f"cache_size=-{CACHE_KIB}",
-                f"wal_autocheckpoint={CHECKPOINT_PAGES}",
-                "temp_store=MEMORY",
-            ):
-                self._connection.execute(f"PRAGMA {pragma}")
-        except sqlite3.Error as error:
-            raise meaning(error) from error
-        self._thread = _Thread("sqlite-commit")
-        self._fold_thread = _Thread("sqlite-fold")
-        self._folded = 0
-        """The changes that had been made when the last folding began."""
-        self._is_nearly_folded = False
-        self._tx = SqliteTx(self._connection)
-        self._changes = 0
-
-    async def begin(self) -> SqliteTx:
-        """See `HotDriver.begin`."""
-        for _ in range(LOCK_TRIES):
-            try:
-                if self._connection.in_transaction:  # a rollback failed
-                    self._connection.rollback()
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._changes = self._connection.total_changes
-                return self._tx
-            except sqlite3.OperationalError as error:
-                if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                    raise meaning(error) from error
-                await asyncio.sleep(LOCK_WAIT_S)
-        raise StoreAway("the database file is locked by another process")
-
-    async def commit(self) -> None:
-        """See `HotDriver.commit`."""
-        if self._connection.total_changes == self._changes:
-            self._connection.commit()  # nothing was written, so there is no disk to wait for
-            return
-        try:
-            await self._thread.call(self._commit)
-        except sqlite3.OperationalError as error:
-            raise StoreAway(str(error)) from error
-        if self._connection.total_changes - self._folded >= CHECKPOINT_CHANGES:
-            self._folded = self._connection.total_changes
-            self._fold_thread.call(self._fold)
-
-    def _commit(self) -> None:
-        self._connection.commit()
-        if self._is_nearly_folded:
-            self._is_nearly_folded = False
-            _checkpoint(self._connection)
-
-    def _fold(self) -> None:
-        self._is_nearly_folded = _checkpoint(self._folder)
-
-    async def rollback(self) -> None:
-        """See `HotDriver.rollback`. After an error of the disk there may be nothing left to undo, or no way to do it yet."""
-        with contextlib.suppress(sqlite3.Error):
-            await self._thread.call(self._connection.rollback)
-
-    async def close(self) -> None:
-        """See `HotDriver.close`."""
-        self._fold_thread.close()
-        self._thread.close()
-        self._folder.close()
-        self._connection.close()
-
-
-def _checkpoint(connection: sqlite3.Connection) -> bool:
-    """Copy from the log what no reader still needs there; waits for nobody. False if that failed: the log only grows, and
-    what was committed is safe in it."""
-    try:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    except sqlite3.Error:
-        return False
-    return True
+def _meaning(code: int, kind: str, text: str) -> Exception:
+    """What an error of the writing process means for the caller."""
+    if kind == "IntegrityError":
+        return RowRefused(text)
+    if kind == "OperationalError" and code & 0xFF not in (0, sqlite3.SQLITE_ERROR):
+        return StoreAway(text)
+    return RuntimeError(f"{kind}: {text}")
 
 
 def meaning(error: sqlite3.Error) -> Exception:
@@ -216,399 +569,3 @@ def meaning(error: sqlite3.Error) -> Exception:
 def _code(error: sqlite3.Error) -> int:
     """The primary result code; an error that the driver made up itself has none."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-
-
-def _away(method: Any) -> Any:
-    """Give an error of SQLite its meaning."""
-
-    @functools.wraps(method)
-    async def guarded(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await method(*args, **kwargs)
-        except sqlite3.Error as error:
-            raise meaning(error) from error
-
-    return guarded
-
-
-_by_due = itemgetter(5, 0)
-"""The order of leased jobs: due time, then id."""
-
-
-class SqliteTx:
-    """The statements. See `HotTx` for what each one promises."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    @_away
-    async def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """See `HotTx.insert`."""
-        alone = len(rows) % MANY
-        for start in range(alone, len(rows), MANY):
-            self._connection.execute(_INSERT_MANY[table], tuple(chain.from_iterable(rows[start : start + MANY])))
-        self._connection.executemany(_INSERT[table], rows[:alone])
-
-    @_away
-    async def idempotent(self, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], tuple[str, str]]:
-        """See `HotTx.idempotent`."""
-        by_application: dict[int, list[str]] = {}
-        for application_id, key in keys:
-            by_application.setdefault(application_id, []).append(key)
-        used: dict[tuple[int, str], tuple[str, str]] = {}
-        for application_id, wanted in by_application.items():
-            rows = self._connection.execute(
-                "SELECT i.key, i.body_hash, i.answer FROM json_each(?) j CROSS JOIN idempotency i "
-                "ON i.application_id = ? AND i.key = j.value",
-                (_list(wanted), application_id),
-            )
-            used.update({(application_id, key): (body_hash, answer) for key, body_hash, answer in rows})
-        return used
-
-    @_away
-    async def wallets(self, ids: Iterable[int]) -> dict[int, tuple[int, int]]:
-        """See `HotTx.wallets`."""
-        wanted = tuple(ids)  # one or two, as a rule: cheaper by themselves than as a list in JSON
-        rows = self._connection.execute(
-            "SELECT id, available_micros, credit_limit_micros FROM wallet "
-            f"WHERE id IN ({', '.join('?' * len(wanted))})",
-            wanted,
-        )
-        return {row[0]: (row[1], row[2]) for row in rows}
-
-    @_away
-    async def move_money(self, rows: Sequence[tuple[int, int, int, int]]) -> None:
-        """See `HotTx.move_money`."""
-        self._connection.executemany(
-            "UPDATE wallet SET available_micros = available_micros + ?, held_micros = held_micros + ?, "
-            "spent_micros = spent_micros + ? WHERE id = ?",
-            rows,
-        )
-
-    @_away
-    async def spent(self, wallet_ids: Iterable[int], since_day: int) -> Spent:
-        """See `HotTx.spent`."""
-        rows = self._connection.execute(
-            "SELECT s.wallet_id, s.day, s.application_id, s.micros FROM json_each(?) j CROSS JOIN spend s "
-            "ON s.wallet_id = j.value AND s.day >= ?",
-            (_list(wallet_ids), since_day),
-        )
-        return {(row[0], row[1], row[2]): row[3] for row in rows}
-
-    @_away
-    async def add_spent(self, spent: Spent) -> None:
-        """See `HotTx.add_spent`."""
-        self._connection.executemany(
-            "INSERT INTO spend (wallet_id, day, application_id, micros) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (wallet_id, day, application_id) DO UPDATE SET micros = micros + excluded.micros",
-            [(*key, micros) for key, micros in spent.items()],
-        )
-
-    @_away
-    async def codes(self, places: Iterable[tuple[int, str, str]], since_ms: int) -> dict[tuple[int, str, str], Recent]:
-        """See `HotTx.codes`."""
-        rows = self._connection.execute(
-            "SELECT o.application_id, o.recipient, o.purpose, count(*), sum(o.checks_used), min(o.created_ms) "
-            "FROM json_each(?) j CROSS JOIN otp o ON o.application_id = j.value ->> 0 AND o.recipient = j.value ->> 1 "
-            "AND o.purpose = j.value ->> 2 AND o.created_ms > ? GROUP BY o.application_id, o.recipient, o.purpose",
-            (_list(places), since_ms),
-        )
-        return {row[:3]: Recent(*row[3:]) for row in rows}
-
-    @_away
-    async def replace_codes(self, rows: Sequence[tuple[int, str, str, int]]) -> None:
-        """See `HotTx.replace_codes`."""
-        self._connection.executemany(
-            "UPDATE otp SET state = 'replaced' WHERE application_id = ? AND recipient = ? AND purpose = ? "
-            "AND state = 'open' AND id < ?",
-            rows,
-        )
-
-    @_away
-    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> dict[int, Tracked]:
-        """See `HotTx.start_sending`."""
-        rows = self._connection.execute(
-            "UPDATE delivery SET state = 'sending', attempt = attempt + 1, connector_id = ? "
-            f"WHERE id IN (SELECT value FROM json_each(?)) AND {MAY_LEAVE} AND expires_ms > ? RETURNING {DELIVERY_COLUMNS}",
-            (connector_id, _list(ids), now_ms),
-        ).fetchall()
-        messages = self._messages(MESSAGE_COLUMNS, {row[1] for row in rows})
-        return {row[0]: Tracked(*row, *messages[row[1]]) for row in rows}
-
-    def _messages(self, columns: str, ids: Iterable[int]) -> dict[int, tuple[Any, ...]]:
-        """Columns of messages, by id. Many deliveries share a message: its facts are read once."""
-        rows = self._connection.execute(
-            f"SELECT id, {columns} FROM message WHERE id IN (SELECT value FROM json_each(?))", (_list(ids),)
-        )
-        return {row[0]: row[1:] for row in rows}
-
-    @_away
-    async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
-        """See `HotTx.tracked`."""
-        rows = self._connection.execute(
-            f"SELECT {TRACKED_COLUMNS} FROM json_each(?) j CROSS JOIN delivery d ON d.id = j.value "
-            "JOIN message m ON m.id = d.message_id",
-            (_list(ids),),
-        )
-        return [Tracked(*row) for row in rows]
-
-    @_away
-    async def tracked_by_key(self, connector_id: int, keys: Sequence[str]) -> list[Tracked]:
-        """See `HotTx.tracked_by_key`."""
-        rows = self._connection.execute(
-            f"SELECT {TRACKED_COLUMNS}, r.key, r.part FROM json_each(?) j CROSS JOIN carrier_ref r "
-            "ON r.key = j.value AND r.connector_id = ? JOIN delivery d ON d.id = r.delivery_id "
-            "JOIN message m ON m.id = d.message_id",
-            (_list(keys), connector_id),
-        )
-        return [Tracked(*row) for row in rows]
-
-    @_away
-    async def uncertain(self, connector_id: int, recipients: Sequence[str]) -> list[Tracked]:
-        """See `HotTx.uncertain`."""
-        rows = self._connection.execute(
-            f"SELECT {TRACKED_COLUMNS} FROM json_each(?) j CROSS JOIN delivery d ON d.recipient = j.value "
-            "AND d.connector_id = ? AND d.in_doubt > 0 JOIN message m ON m.id = d.message_id",
-            (_list(recipients), connector_id),
-        )
-        return [Tracked(*row) for row in rows]
-
-    @_away
-    async def change(self, rows: Sequence[Tracked]) -> None:
-        """See `HotTx.change`."""
-        changed = self._connection.executemany(
-            "UPDATE delivery SET state = ?, reason = ?, money = ?, connector_id = ?, parts_left = ?, carrier_ids = ?, "
-            "sent_ms = ?, final_ms = ?, expires_ms = ?, report_ms = ?, report_code = ?, in_doubt = ? "
-            "WHERE id = ? AND attempt = ? AND ? IN ('', state)",
-            [
-                (
-                    row.state,
-                    row.reason,
-                    row.money,
-                    row.connector_id,
-                    row.parts_left,
-                    row.carrier_ids,
-                    row.sent_ms,
-                    row.final_ms,
-                    row.expires_ms,
-                    row.report_ms,
-                    row.report_code,
-                    row.state == "uncertain",
-                    row.id,
-                    row.attempt,
-                    row.left_as,
-                )
-                for row in rows
-            ],
-        ).rowcount
-        if changed < len(rows):
-            raise StoreConflict("a delivery is no longer as it was left")
-
-    @_away
-    async def forget_keys(self, connector_id: int, keys: Sequence[str]) -> None:
-        """See `HotTx.forget_keys`."""
-        self._connection.executemany(
-            "DELETE FROM carrier_ref WHERE key = ? AND connector_id = ?",
-            [(key, connector_id) for key in keys],
-        )
-
-    @_away
-    async def take_parked(self, connector_id: int, keys: Sequence[str]) -> list[tuple[str, str]]:
-        """See `HotTx.take_parked`."""
-        rows = self._connection.execute(
-            "DELETE FROM parked_report WHERE connector_id = ? AND key IN (SELECT value FROM json_each(?)) "
-            "RETURNING key, report, id",
-            (connector_id, _list(keys)),
-        ).fetchall()
-        return [(row[0], row[1]) for row in sorted(rows, key=lambda row: row[2])]
-
-    @_away
-    async def take_parked_of(self, connector_id: int, recipient: str, since_ms: int) -> list[tuple[str, str]]:
-        """See `HotTx.take_parked_of`."""
-        rows = self._connection.execute(
-            "DELETE FROM parked_report WHERE connector_id = ? AND recipient = ? AND at_ms >= ? RETURNING key, report, id",
-            (connector_id, recipient, since_ms),
-        ).fetchall()
-        return [(row[0], row[1]) for row in sorted(rows, key=lambda row: row[2])]
-
-    @_away
-    async def take_parts(self, keys: Iterable[tuple[int, str, str, int]]) -> list[tuple[Any, ...]]:
-        """See `HotTx.take_parts`."""
-        return self._connection.execute(
-            "DELETE FROM inbound_part WHERE (connector_id, sender, recipient, reference) IN "
-            "(SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)) "
-            f"RETURNING {', '.join(HOT_COLUMNS['inbound_part'])}",
-            (_list(keys),),
-        ).fetchall()
-
-    @_away
-    async def erase_bodies(self, message_ids: Sequence[int]) -> None:
-        """See `HotTx.erase_bodies`."""
-        self._connection.execute(
-            "UPDATE message SET body = '', body_kind = 'erased' WHERE id IN (SELECT value FROM json_each(?)) "
-            "AND body_kind = 'sealed' AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id BETWEEN message.first_id "
-            "AND message.last_id AND d.message_id = message.id AND d.final_ms = 0)",
-            (_list(message_ids),),
-        )
-
-    @_away
-    async def lease(
-        self, lane: str, priority: int, room: int, now_ms: int, until_ms: int, slot: int, after_account: int
-    ) -> list[LeasedJob]:
-        """See `HotTx.lease`."""
-        found: list[LeasedJob] = []
-        while wanted := room - len(found):
-            shares = self._lease_round(lane, priority, wanted, now_ms, until_ms, slot, after_account)
-            found += [LeasedJob(*row) for share in shares for row in share]
-            if not shares or max(map(len, shares)) < -(-wanted // len(shares)):
-                break  # nobody had more than a share
-        return found
-
-    def _lease_round(
-        self, lane: str, priority: int, room: int, now_ms: int, until_ms: int, slot: int, after_account: int
-    ) -> list[list[tuple[Any, ...]]]:
-        """Lease a share of `room` due jobs for each account that has some, in turn.
-
-        Accounts are found by skipping along the index, so a million jobs of one cost nothing; one whose first job is not
-        due yet costs the skip.
-        """
-        execute = self._connection.execute
-        accounts: list[int] = []
-        cursor, has_wrapped = after_account, False
-        while len(accounts) < room:
-            row = execute(
-                "SELECT account_id, due_ms FROM job WHERE lane = ? AND priority = ? AND account_id > ? "
-                "AND lease_until_ms = 0 AND buried_ms = 0 ORDER BY account_id, due_ms LIMIT 1",
-                (lane, priority, cursor),
-            ).fetchone()
-            if row is None:
-                if has_wrapped or after_account < 0:
-                    break
-                cursor, has_wrapped = -1, True
-            elif has_wrapped and row[0] > after_account:
-                break
-            else:
-                cursor = row[0]
-                if row[1] <= now_ms:
-                    accounts.append(cursor)
-        shares: list[list[tuple[Any, ...]]] = []
-        share = -(-room // max(1, len(accounts)))
-        for account_id in accounts:
-            rows = execute(
-                "UPDATE job SET lease_until_ms = ?, slot = ?, attempts = attempts + 1 WHERE id IN (SELECT id FROM job "
-                "WHERE lane = ? AND priority = ? AND account_id = ? AND due_ms <= ? AND lease_until_ms = 0 AND buried_ms = 0 "
-                "ORDER BY due_ms, id LIMIT ?) RETURNING id, kind, lane, priority, account_id, due_ms, attempts - 1",
-                (until_ms, slot, lane, priority, account_id, now_ms, min(share, room)),
-            ).fetchall()
-            shares.append(sorted(rows, key=_by_due))
-            room -= len(rows)
-            if room <= 0:
-                break
-        return shares
-
-    @_away
-    async def jobs_done(self, ids: Sequence[int]) -> None:
-        """See `HotTx.jobs_done`."""
-        self._connection.execute("DELETE FROM job WHERE id IN (SELECT value FROM json_each(?))", (_list(ids),))
-
-    @_away
-    async def jobs_again(self, rows: Sequence[tuple[str, str, int, int, int]]) -> None:
-        """See `HotTx.jobs_again`."""
-        self._connection.executemany(
-            "UPDATE job SET kind = ?, lane = ?, due_ms = ?, attempts = ?, lease_until_ms = 0, slot = 0 WHERE id = ?",
-            rows,
-        )
-
-    @_away
-    async def jobs_bury(self, rows: Sequence[tuple[int, str, int]]) -> None:
-        """See `HotTx.jobs_bury`."""
-        self._connection.executemany(
-            "UPDATE job SET buried_ms = ?, why = ?, lease_until_ms = 0, slot = 0 WHERE id = ?", rows
-        )
-
-    @_away
-    async def outgoing(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
-        """See `HotTx.outgoing`."""
-        rows = self._connection.execute(
-            "SELECT d.id, d.message_id, d.account_id, d.recipient, d.expires_ms, d.attempt, d.route_id, d.state, d.country, "
-            "d.reason FROM json_each(?) j CROSS JOIN delivery d ON d.id = j.value",
-            (_list(ids),),
-        ).fetchall()
-        messages = self._messages(
-            "priority, sender, body, body_kind, alphabet, parts, dialect, due_ms, category", {row[1] for row in rows}
-        )
-        found: list[tuple[Any, ...]] = []
-        for (
-            delivery_id,
-            message_id,
-            account_id,
-            recipient,
-            expires_ms,
-            attempt,
-            route_id,
-            state,
-            country,
-            reason,
-        ) in rows:
-            priority, sender, body, body_kind, alphabet, parts, dialect, due_ms, category = messages[message_id]
-            found.append(
-                (delivery_id, message_id, account_id, priority, sender, recipient, body, body_kind, alphabet, parts,
-                 expires_ms, attempt, route_id, dialect, state, due_ms, category, country, reason)
-            )  # fmt: skip
-        return found
-
-    @_away
-    async def callbacks(self, ids: Sequence[int]) -> list[tuple[int, int, int, str, str, int, int]]:
-        """See `HotTx.callbacks`."""
-        return self._connection.execute(
-            "SELECT c.id, c.endpoint_id, c.account_id, c.event, c.payload, c.created_ms, c.bundle_id FROM json_each(?) j "
-            f"CROSS JOIN callback f ON f.id = j.value CROSS JOIN callback c ON c.id BETWEEN f.id AND f.id + f.bundled * {SLOTS} "
-            "AND c.bundle_id = f.id",
-            (_list(ids),),
-        ).fetchall()
-
-    @_away
-    async def open_messages(self, ids: Sequence[int]) -> None:
-        """See `HotTx.open_messages`."""
-        self._connection.executemany(
-            "UPDATE message SET state = 'open' WHERE id = ? AND state = 'loading'",
-            [(identifier,) for identifier in ids],
-        )
-
-    @_away
-    async def drop_loading(self, ids: Sequence[int], until_id: int) -> list[tuple[int, int, int, int, int, int, int]]:
-        """See `HotTx.drop_loading`."""
-        holds: list[tuple[int, int, int, int, int, int, int]] = []
-        for message_id in ids:
-            row = self._connection.execute(
-                "DELETE FROM message WHERE id = ? AND state = 'loading' "
-                "RETURNING first_id, last_id, application_id, created_ms",
-                (message_id,),
-            ).fetchone()
-            if row is None:
-                continue
-            self._connection.execute(
-                "DELETE FROM delivery WHERE id BETWEEN ? AND ? AND message_id = ?", (row[0], row[1], message_id)
-            )
-            holds += self._connection.execute(
-                "SELECT wallet_id, account_id, amount_micros, message_id, deliveries, ?, ? FROM ledger_entry "
-                "WHERE id BETWEEN ? AND ? AND message_id = ? AND kind = 'hold'",
-                (row[2], row[3], message_id, until_id, message_id),
-            ).fetchall()
-        return holds
-
-    @_away
-    async def spread(self, message_id: int, after_id: int, limit: int, now_ms: int) -> int:
-        """See `HotTx.spread`."""
-        rows = self._connection.execute(
-            f"SELECT id, connector_id, priority, account_id, {MAY_LEAVE} FROM (SELECT d.id, d.connector_id, m.priority, "
-            "d.account_id, d.state, d.reason FROM message m JOIN delivery d ON d.id BETWEEN max(m.first_id, ? + 1) "
-            "AND m.last_id AND d.message_id = m.id WHERE m.id = ? ORDER BY d.id LIMIT ?)",
-            (after_id, message_id, limit),
-        ).fetchall()
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO job (id, kind, lane, priority, account_id, due_ms, lease_until_ms, slot, attempts) "
-            "VALUES (?, 'dispatch', ?, ?, ?, ?, 0, 0, 0)",
-            [(row[0], f"c{row[1]}", row[2], row[3], now_ms) for row in rows if row[4]],
-        )
-        return rows[-1][0] if rows else 0

@@ -15,7 +15,7 @@ import pytest
 from berid.base.clock import SystemClock
 from berid.base.ids import SLOTS
 from berid.domain.otp import Recent
-from berid.store import hot_postgres, hot_sqlite, sqlite_path
+from berid.store import hot_postgres, hot_sqlite, sqlite_path, writer
 from berid.store.hot import (
     HOT_COLUMNS,
     HotDriver,
@@ -29,6 +29,7 @@ from berid.store.hot import (
     Verb,
 )
 from berid.store.hot_postgres import PostgresDriver
+from berid.store.hot_sqlite import SqliteDriver
 from tests.contract.conftest import open_driver
 from tests.support.database import FAR_MS, ask, make_tables, row
 from tests.support.fault_proxy import Cut, FaultProxy
@@ -37,24 +38,26 @@ NOW_MS = 1_800_000_000_000
 
 
 @asynccontextmanager
-async def committed(driver: HotDriver) -> AsyncIterator[HotTx]:
+async def committed(driver: HotDriver[Any]) -> AsyncIterator[HotTx]:
     """A transaction that is committed at the end of the block, and undone if it raises."""
-    tx = await driver.begin()
+    tx = driver.begin()
     try:
         yield tx
-        await driver.commit()
+        await driver.commit(tx)
     except BaseException:
-        await driver.rollback()
+        await driver.rollback(tx)
         raise
 
 
-async def put(driver: HotDriver, table: str, *rows: tuple[Any, ...]) -> None:
+async def put(driver: HotDriver[Any], table: str, *rows: tuple[Any, ...]) -> None:
     """Insert rows in a transaction of their own."""
     async with committed(driver) as tx:
         await tx.insert(table, rows)
 
 
-async def put_message(driver: HotDriver, message_id: int, deliveries: Sequence[tuple[Any, ...]], **values: Any) -> None:
+async def put_message(
+    driver: HotDriver[Any], message_id: int, deliveries: Sequence[tuple[Any, ...]], **values: Any
+) -> None:
     """Insert a message with its deliveries."""
     ids = [delivery[0] for delivery in deliveries]
     message = row("message", id=message_id, first_id=min(ids), last_id=max(ids), total=len(ids), **values)
@@ -82,13 +85,13 @@ INSERTED = [
 ]
 
 
-async def test_inserted_rows_are_read_back_as_they_were(driver: HotDriver, store_url: str) -> None:
+async def test_inserted_rows_are_read_back_as_they_were(driver: HotDriver[Any], store_url: str) -> None:
     await put(driver, "message", *INSERTED)
     found = await ask(store_url, f"SELECT {', '.join(HOT_COLUMNS['message'])} FROM message ORDER BY id")
     assert found == INSERTED
 
 
-async def test_every_hot_table_takes_rows(driver: HotDriver, store_url: str) -> None:
+async def test_every_hot_table_takes_rows(driver: HotDriver[Any], store_url: str) -> None:
     rows = {table: row(table) for table in HOT_COLUMNS}
     async with committed(driver) as tx:
         for table, one in rows.items():
@@ -98,7 +101,7 @@ async def test_every_hot_table_takes_rows(driver: HotDriver, store_url: str) -> 
         assert await ask(store_url, f"SELECT {columns} FROM {table}") == [one]
 
 
-async def test_no_rows_are_no_work(driver: HotDriver, store_url: str) -> None:
+async def test_no_rows_are_no_work(driver: HotDriver[Any], store_url: str) -> None:
     async with committed(driver) as tx:
         await tx.insert("message", [])
         await tx.move_money([])
@@ -125,14 +128,14 @@ async def test_no_rows_are_no_work(driver: HotDriver, store_url: str) -> None:
         assert await tx.lease("c1", 1, 0, NOW_MS, NOW_MS + 1, 0, -1) == []
 
 
-async def test_rows_of_several_inserts_in_one_transaction_are_all_there(driver: HotDriver, store_url: str) -> None:
+async def test_rows_of_several_inserts_in_one_transaction_are_all_there(driver: HotDriver[Any], store_url: str) -> None:
     async with committed(driver) as tx:
         await tx.insert("event", [row("event", delivery_id=1, id=1)])
         await tx.insert("event", [row("event", delivery_id=1, id=2)])
     assert await ask(store_url, "SELECT id FROM event ORDER BY id") == [(1,), (2,)]
 
 
-async def test_used_idempotency_keys_are_found_with_their_answers(driver: HotDriver) -> None:
+async def test_used_idempotency_keys_are_found_with_their_answers(driver: HotDriver[Any]) -> None:
     await put(
         driver,
         "idempotency",
@@ -147,7 +150,7 @@ async def test_used_idempotency_keys_are_found_with_their_answers(driver: HotDri
 
 @pytest.mark.parametrize("are_together", [True, False])
 async def test_second_row_of_a_key_is_refused_and_names_no_value(
-    driver: HotDriver, store_url: str, are_together: bool
+    driver: HotDriver[Any], store_url: str, are_together: bool
 ) -> None:
     first, second = (row("idempotency", application_id=1, key="s3cret", answer=answer) for answer in ("one", "two"))
     if not are_together:
@@ -158,13 +161,13 @@ async def test_second_row_of_a_key_is_refused_and_names_no_value(
     assert await ask(store_url, "SELECT answer FROM idempotency") == ([] if are_together else [("one",)])
 
 
-async def test_wallets_tell_what_is_available_and_the_credit_limit(driver: HotDriver, store_url: str) -> None:
+async def test_wallets_tell_what_is_available_and_the_credit_limit(driver: HotDriver[Any], store_url: str) -> None:
     await put_wallets(store_url, 1, 2)
     async with committed(driver) as tx:
         assert await tx.wallets([2, 1, 99, 2]) == {1: (1000, 50), 2: (1000, 50)}
 
 
-async def test_money_moves_by_the_sum_of_all_changes(driver: HotDriver, store_url: str) -> None:
+async def test_money_moves_by_the_sum_of_all_changes(driver: HotDriver[Any], store_url: str) -> None:
     await put_wallets(store_url, 1, 2)
     async with committed(driver) as tx:
         await tx.move_money([(-10, 10, 0, 2), (-5, 5, 0, 1), (-1, 1, 0, 2)])
@@ -174,7 +177,7 @@ async def test_money_moves_by_the_sum_of_all_changes(driver: HotDriver, store_ur
     assert found == [(1, 995, 5, 0), (2, 989, 0, 11)]
 
 
-async def test_only_what_waits_and_is_still_valid_starts_sending(driver: HotDriver, store_url: str) -> None:
+async def test_only_what_waits_and_is_still_valid_starts_sending(driver: HotDriver[Any], store_url: str) -> None:
     cases = {
         "queued": row("delivery", message_id=9, state="queued", attempt=2, connector_id=8),
         "scheduled": row("delivery", message_id=9, state="scheduled"),
@@ -201,7 +204,7 @@ async def test_only_what_waits_and_is_still_valid_starts_sending(driver: HotDriv
     assert rows[ids["expired"]] == ("queued", 0, 0)
 
 
-async def test_tracked_delivery_carries_its_own_and_its_messages_facts(driver: HotDriver) -> None:
+async def test_tracked_delivery_carries_its_own_and_its_messages_facts(driver: HotDriver[Any]) -> None:
     mine = row("delivery", id=11, message_id=10, account_id=7, recipient="1555", state="sent", units=2, price_micros=9,
                wallet_id=3, carrier_ids="x,y", parts_left=2, attempt=1, connector_id=4, route_id=6, sent_ms=5)  # fmt: skip
     other = row("delivery", id=13, message_id=12)
@@ -220,7 +223,7 @@ async def test_tracked_delivery_carries_its_own_and_its_messages_facts(driver: H
     )  # fmt: skip
 
 
-async def test_delivery_is_tracked_by_the_keys_of_its_parts_on_one_connector(driver: HotDriver) -> None:
+async def test_delivery_is_tracked_by_the_keys_of_its_parts_on_one_connector(driver: HotDriver[Any]) -> None:
     await put_message(driver, 20, [row("delivery", id=21, message_id=20), row("delivery", id=22, message_id=20)])
     await put(
         driver,
@@ -238,7 +241,7 @@ async def test_delivery_is_tracked_by_the_keys_of_its_parts_on_one_connector(dri
         assert [one.id for one in await tx.tracked_by_key(4, ["b"])] == [22]
 
 
-async def test_parts_are_taken_by_what_they_share(driver: HotDriver) -> None:
+async def test_parts_are_taken_by_what_they_share(driver: HotDriver[Any]) -> None:
     rows = [
         (connector_id, sender, "5050", reference, number, 2, "body", NOW_MS)
         for connector_id, sender, reference in ((1, "a", 7), (1, "a", 8), (1, "b", 7), (2, "a", 7))
@@ -253,7 +256,7 @@ async def test_parts_are_taken_by_what_they_share(driver: HotDriver) -> None:
         assert len(await tx.take_parts([(1, "a", "5050", 8), (1, "b", "5050", 7)])) == 4
 
 
-async def test_rows_of_an_earlier_verb_are_seen_by_a_later_one(driver: HotDriver) -> None:
+async def test_rows_of_an_earlier_verb_are_seen_by_a_later_one(driver: HotDriver[Any]) -> None:
     async with committed(driver) as tx:
         await tx.insert("message", [row("message", id=30, first_id=31, last_id=31)])
         await tx.insert("delivery", [row("delivery", id=31, message_id=30)])
@@ -275,7 +278,7 @@ async def test_rows_of_an_earlier_verb_are_seen_by_a_later_one(driver: HotDriver
         assert [job.id for job in await tx.lease("c1", 1, 5, NOW_MS, NOW_MS + 1, 0, -1)] == [31]
 
 
-async def test_change_is_seen_by_whatever_reads_the_delivery_later(driver: HotDriver, store_url: str) -> None:
+async def test_change_is_seen_by_whatever_reads_the_delivery_later(driver: HotDriver[Any], store_url: str) -> None:
     await put_message(driver, 30, [row("delivery", id=number, message_id=30) for number in (31, 32)])
     await put(driver, "carrier_ref", row("carrier_ref", connector_id=0, key="k", delivery_id=31))
     async with committed(driver) as tx:
@@ -299,7 +302,7 @@ async def test_change_is_seen_by_whatever_reads_the_delivery_later(driver: HotDr
 
 
 async def test_what_changes_twice_in_a_transaction_is_as_the_last_change_says(
-    driver: HotDriver, store_url: str
+    driver: HotDriver[Any], store_url: str
 ) -> None:
     await put(driver, "job", *(row("job", id=number) for number in (1, 2, 3)))
     await put(driver, "carrier_ref", row("carrier_ref", connector_id=1, key="a", delivery_id=1))
@@ -317,7 +320,7 @@ async def test_what_changes_twice_in_a_transaction_is_as_the_last_change_says(
     assert await ask(store_url, "SELECT key, delivery_id FROM carrier_ref") == [("a", 2)]
 
 
-async def test_lease_heeds_what_the_same_transaction_did_to_jobs(driver: HotDriver) -> None:
+async def test_lease_heeds_what_the_same_transaction_did_to_jobs(driver: HotDriver[Any]) -> None:
     await put(driver, "job", *(row("job", id=number) for number in (1, 2)))
     async with committed(driver) as tx:
         await tx.insert("job", [row("job", id=3), row("job", id=4, lease_until_ms=NOW_MS + 1)])
@@ -327,7 +330,7 @@ async def test_lease_heeds_what_the_same_transaction_did_to_jobs(driver: HotDriv
         assert [job.id for job in await tx.lease("c1", 1, 9, NOW_MS, NOW_MS + 1, 0, -1)] == [2]
 
 
-async def test_many_rows_at_once_are_all_there(driver: HotDriver, store_url: str) -> None:
+async def test_many_rows_at_once_are_all_there(driver: HotDriver[Any], store_url: str) -> None:
     count = 600
     async with committed(driver) as tx:
         for table in HOT_COLUMNS:
@@ -345,7 +348,7 @@ def _keys(table: str, number: int) -> dict[str, Any]:
     raise AssertionError(table)
 
 
-async def test_uncertain_deliveries_are_found_by_connector_and_recipient(driver: HotDriver) -> None:
+async def test_uncertain_deliveries_are_found_by_connector_and_recipient(driver: HotDriver[Any]) -> None:
     rows = [
         row("delivery", id=41, message_id=40, connector_id=3, recipient="1"),
         row("delivery", id=42, message_id=40, connector_id=3, recipient="2"),
@@ -370,7 +373,7 @@ async def test_uncertain_deliveries_are_found_by_connector_and_recipient(driver:
         assert [one.id for one in await tx.uncertain(3, ["1"])] == [41]
 
 
-async def test_changes_are_written_back(driver: HotDriver, store_url: str) -> None:
+async def test_changes_are_written_back(driver: HotDriver[Any], store_url: str) -> None:
     await put_message(driver, 50, [row("delivery", id=number, message_id=50) for number in (51, 52, 53)])
     async with committed(driver) as tx:
         first, second = sorted(await tx.tracked([51, 52]), key=lambda one: one.id)
@@ -395,7 +398,9 @@ async def test_changes_are_written_back(driver: HotDriver, store_url: str) -> No
 @pytest.mark.parametrize(
     "since", ["UPDATE delivery SET state = 'expired'", "UPDATE delivery SET attempt = attempt + 1"]
 )
-async def test_what_is_no_longer_as_it_was_left_is_not_changed(driver: HotDriver, store_url: str, since: str) -> None:
+async def test_what_is_no_longer_as_it_was_left_is_not_changed(
+    driver: HotDriver[Any], store_url: str, since: str
+) -> None:
     await put_message(driver, 55, [row("delivery", id=56, message_id=55), row("delivery", id=57, message_id=55)])
     async with committed(driver) as tx:
         started = await tx.start_sending([56, 57], 1, NOW_MS)
@@ -411,7 +416,7 @@ async def test_what_is_no_longer_as_it_was_left_is_not_changed(driver: HotDriver
     assert await ask(store_url, "SELECT id FROM delivery WHERE state = 'sent'") == [(56,)]
 
 
-async def test_parked_reports_are_taken_once_in_the_order_they_came(driver: HotDriver) -> None:
+async def test_parked_reports_are_taken_once_in_the_order_they_came(driver: HotDriver[Any]) -> None:
     await put(
         driver,
         "parked_report",
@@ -435,7 +440,7 @@ async def test_parked_reports_are_taken_once_in_the_order_they_came(driver: HotD
     ],
 )
 async def test_sealed_body_is_erased_when_all_its_deliveries_are_final(
-    driver: HotDriver, store_url: str, body_kind: str, final_ms: tuple[int, int], expected: tuple[str, str]
+    driver: HotDriver[Any], store_url: str, body_kind: str, final_ms: tuple[int, int], expected: tuple[str, str]
 ) -> None:
     first, last = final_ms
     rows = [row("delivery", id=61, message_id=60, final_ms=first), row("delivery", id=63, message_id=60, final_ms=last)]
@@ -448,7 +453,7 @@ async def test_sealed_body_is_erased_when_all_its_deliveries_are_final(
     assert found == [expected, ("other", "sealed")]
 
 
-async def test_outgoing_tells_all_that_a_connector_needs_in_the_order_asked(driver: HotDriver) -> None:
+async def test_outgoing_tells_all_that_a_connector_needs_in_the_order_asked(driver: HotDriver[Any]) -> None:
     rows = [row("delivery", id=number, message_id=80, account_id=7, recipient=f"r{number}", expires_ms=9, attempt=2,
                 route_id=6) for number in (81, 82)]  # fmt: skip
     await put_message(driver, 80, rows, priority=2, sender="Berid", body="b", alphabet="gsm", parts=3, dialect="smpp")
@@ -460,7 +465,7 @@ async def test_outgoing_tells_all_that_a_connector_needs_in_the_order_asked(driv
     ]
 
 
-async def test_callbacks_are_given_bundle_by_bundle_in_the_order_asked(driver: HotDriver) -> None:
+async def test_callbacks_are_given_bundle_by_bundle_in_the_order_asked(driver: HotDriver[Any]) -> None:
     bundles = {91: (91, 3), 91 + SLOTS: (91, 0), 91 + 2 * SLOTS: (91, 0), 92: (92, 1), 93: (93, 2), 93 + SLOTS: (93, 0)}
     rows = [row("callback", id=number, account_id=1, endpoint_id=2, delivery_id=3, event="e", payload=f"p{number}",
                 created_ms=4, bundle_id=first, bundled=count) for number, (first, count) in bundles.items()]  # fmt: skip
@@ -475,7 +480,7 @@ async def test_callbacks_are_given_bundle_by_bundle_in_the_order_asked(driver: H
 # Requests that are loaded page by page.
 
 
-async def test_only_loading_messages_are_opened(driver: HotDriver, store_url: str) -> None:
+async def test_only_loading_messages_are_opened(driver: HotDriver[Any], store_url: str) -> None:
     states = {1: "loading", 2: "cancelled", 3: "loading"}
     await put(driver, "message", *(row("message", id=number, state=state) for number, state in states.items()))
     async with committed(driver) as tx:
@@ -487,7 +492,7 @@ async def test_only_loading_messages_are_opened(driver: HotDriver, store_url: st
     ]
 
 
-async def test_what_days_have_cost_adds_up_by_wallet_day_and_application(driver: HotDriver) -> None:
+async def test_what_days_have_cost_adds_up_by_wallet_day_and_application(driver: HotDriver[Any]) -> None:
     async with committed(driver) as tx:
         await tx.add_spent({(1, 100, 7): 50, (1, 101, 7): 20, (1, 101, 8): 3, (2, 101, 7): 9})
         await tx.add_spent({(1, 101, 7): -5})
@@ -498,7 +503,7 @@ async def test_what_days_have_cost_adds_up_by_wallet_day_and_application(driver:
         assert await tx.spent([1, 2], 100) == {(1, 100, 7): 50, (1, 101, 7): 16, (1, 101, 8): 3, (2, 101, 7): 9}
 
 
-async def test_codes_are_counted_by_application_number_and_purpose(driver: HotDriver, store_url: str) -> None:
+async def test_codes_are_counted_by_application_number_and_purpose(driver: HotDriver[Any], store_url: str) -> None:
     mine = {"application_id": 3, "recipient": "1", "purpose": "p"}
     await put(
         driver,
@@ -518,7 +523,7 @@ async def test_codes_are_counted_by_application_number_and_purpose(driver: HotDr
         assert (await tx.codes(places[:1], 100))[3, "1", "p"].sends == 4
 
 
-async def test_newer_code_ends_only_the_open_ones_before_it(driver: HotDriver, store_url: str) -> None:
+async def test_newer_code_ends_only_the_open_ones_before_it(driver: HotDriver[Any], store_url: str) -> None:
     mine = {"application_id": 3, "recipient": "1", "purpose": "p"}
     await put(
         driver,
@@ -535,7 +540,9 @@ async def test_newer_code_ends_only_the_open_ones_before_it(driver: HotDriver, s
     assert found == [(1, "replaced"), (2, "verified"), (3, "open"), (4, "replaced"), (5, "open")]
 
 
-async def test_dropped_loading_message_leaves_nothing_and_names_its_holds(driver: HotDriver, store_url: str) -> None:
+async def test_dropped_loading_message_leaves_nothing_and_names_its_holds(
+    driver: HotDriver[Any], store_url: str
+) -> None:
     await put_message(
         driver,
         10,
@@ -561,7 +568,9 @@ async def test_dropped_loading_message_leaves_nothing_and_names_its_holds(driver
     assert await ask(store_url, "SELECT id FROM delivery") == [(13,)]
 
 
-async def test_spreading_makes_the_jobs_of_waiting_deliveries_page_by_page(driver: HotDriver, store_url: str) -> None:
+async def test_spreading_makes_the_jobs_of_waiting_deliveries_page_by_page(
+    driver: HotDriver[Any], store_url: str
+) -> None:
     states = {21: "queued", 22: "cancelled", 24: "scheduled", 25: "queued", 26: "queued"}
     deliveries = [
         row("delivery", id=number, message_id=20, account_id=7, state=state, connector_id=number % 2)
@@ -592,7 +601,7 @@ async def test_spreading_makes_the_jobs_of_waiting_deliveries_page_by_page(drive
 # Leases.
 
 
-async def lease(driver: HotDriver, room: int, after_account: int = -1, **values: Any) -> list[LeasedJob]:
+async def lease(driver: HotDriver[Any], room: int, after_account: int = -1, **values: Any) -> list[LeasedJob]:
     """Lease jobs of lane c1, priority 1, until a minute from now."""
     asked = {"lane": "c1", "priority": 1, "now_ms": NOW_MS, "until_ms": NOW_MS + 60_000, "slot": 3} | values
     async with committed(driver) as tx:
@@ -607,7 +616,7 @@ def jobs(account_id: int, first: int, count: int, **values: Any) -> list[tuple[A
     ]
 
 
-async def test_small_account_is_not_kept_waiting_by_a_large_one(driver: HotDriver) -> None:
+async def test_small_account_is_not_kept_waiting_by_a_large_one(driver: HotDriver[Any]) -> None:
     await put(driver, "job", *jobs(1, 100_000, 10_000), *jobs(2, 500, 10))
     found = await lease(driver, 100)
     assert [job.id for job in found if job.account_id == 2] == list(range(500, 510))
@@ -628,7 +637,7 @@ async def test_small_account_is_not_kept_waiting_by_a_large_one(driver: HotDrive
     ],
 )
 async def test_room_is_shared_evenly_and_filled(
-    driver: HotDriver, counts: list[int], room: int, expected: list[int]
+    driver: HotDriver[Any], counts: list[int], room: int, expected: list[int]
 ) -> None:
     for account_id, count in enumerate(counts):
         await put(driver, "job", *jobs(account_id, 1_000 * (account_id + 1), count))
@@ -639,12 +648,12 @@ async def test_room_is_shared_evenly_and_filled(
     assert all(abs(one - other) <= 1 for one, other in zip(given, expected, strict=True)), given
 
 
-async def test_jobs_of_an_account_are_leased_in_the_order_they_are_due(driver: HotDriver) -> None:
+async def test_jobs_of_an_account_are_leased_in_the_order_they_are_due(driver: HotDriver[Any]) -> None:
     await put(driver, "job", row("job", id=1, due_ms=30), row("job", id=2, due_ms=10), row("job", id=3, due_ms=10))
     assert [job.id for job in await lease(driver, 2)] == [2, 3]
 
 
-async def test_only_due_free_jobs_of_the_lane_and_priority_are_leased(driver: HotDriver) -> None:
+async def test_only_due_free_jobs_of_the_lane_and_priority_are_leased(driver: HotDriver[Any]) -> None:
     await put(
         driver,
         "job",
@@ -660,14 +669,16 @@ async def test_only_due_free_jobs_of_the_lane_and_priority_are_leased(driver: Ho
     assert await lease(driver, 10) == [LeasedJob(1, "dispatch", "c1", 1, 1, NOW_MS, 4)]
 
 
-async def test_lease_names_its_holder_and_its_end_and_counts_the_attempt(driver: HotDriver, store_url: str) -> None:
+async def test_lease_names_its_holder_and_its_end_and_counts_the_attempt(
+    driver: HotDriver[Any], store_url: str
+) -> None:
     await put(driver, "job", row("job", id=1, attempts=4))
     await lease(driver, 10)
     assert await ask(store_url, "SELECT lease_until_ms, slot, attempts FROM job") == [(NOW_MS + 60_000, 3, 5)]
     assert await lease(driver, 10) == []
 
 
-async def test_round_goes_on_behind_the_account_it_was_left_at(driver: HotDriver) -> None:
+async def test_round_goes_on_behind_the_account_it_was_left_at(driver: HotDriver[Any]) -> None:
     for account_id in range(5):
         await put(driver, "job", *jobs(account_id, 1_000 * (account_id + 1), 3))
     seen = []
@@ -679,20 +690,20 @@ async def test_round_goes_on_behind_the_account_it_was_left_at(driver: HotDriver
     assert seen == [[0, 1], [2, 3], [4, 0], [1, 2], [3, 4], [0, 1]]
 
 
-async def test_accounts_with_future_jobs_only_take_no_share_from_the_others(driver: HotDriver) -> None:
+async def test_accounts_with_future_jobs_only_take_no_share_from_the_others(driver: HotDriver[Any]) -> None:
     future = [row("job", account_id=account_id, due_ms=FAR_MS) for account_id in range(50)]
     await put(driver, "job", *future, *jobs(99, 100_000, 20))
     assert [job.account_id for job in await lease(driver, 10)] == [99] * 10
 
 
-async def test_finished_jobs_are_gone(driver: HotDriver, store_url: str) -> None:
+async def test_finished_jobs_are_gone(driver: HotDriver[Any], store_url: str) -> None:
     await put(driver, "job", row("job", id=1), row("job", id=2), row("job", id=3))
     async with committed(driver) as tx:
         await tx.jobs_done([1, 3, 99])
     assert await ask(store_url, "SELECT id FROM job") == [(2,)]
 
 
-async def test_job_given_back_can_be_leased_again_in_its_new_lane(driver: HotDriver) -> None:
+async def test_job_given_back_can_be_leased_again_in_its_new_lane(driver: HotDriver[Any]) -> None:
     await put(driver, "job", row("job", id=1), row("job", id=2))
     assert len(await lease(driver, 10)) == 2
     async with committed(driver) as tx:
@@ -702,7 +713,7 @@ async def test_job_given_back_can_be_leased_again_in_its_new_lane(driver: HotDri
     assert await lease(driver, 10, lane="c9") == [LeasedJob(2, "resolve", "c9", 1, 1, NOW_MS - 1, 1)]
 
 
-async def test_buried_job_keeps_the_reason_and_loses_its_lease(driver: HotDriver, store_url: str) -> None:
+async def test_buried_job_keeps_the_reason_and_loses_its_lease(driver: HotDriver[Any], store_url: str) -> None:
     await put(driver, "job", row("job", id=1), row("job", id=2))
     await lease(driver, 1)
     async with committed(driver) as tx:
@@ -714,21 +725,22 @@ async def test_buried_job_keeps_the_reason_and_loses_its_lease(driver: HotDriver
 # Transactions.
 
 
-async def test_nothing_of_a_transaction_that_is_undone_remains(driver: HotDriver, store_url: str) -> None:
+async def test_nothing_of_a_transaction_that_is_undone_remains(driver: HotDriver[Any], store_url: str) -> None:
     await put_wallets(store_url, 1)
-    tx = await driver.begin()
+    tx = driver.begin()
     await tx.insert("event", [row("event", delivery_id=1, id=1)])
     await tx.move_money([(-1, 1, 0, 1)])
-    await driver.rollback()
+    await driver.rollback(tx)
     await put(driver, "event", row("event", delivery_id=1, id=2))
     assert await ask(store_url, "SELECT id FROM event") == [(2,)]
     assert await ask(store_url, "SELECT available_micros FROM wallet") == [(1000,)]
 
 
-async def test_undoing_twice_does_no_harm(driver: HotDriver) -> None:
-    await driver.begin()
-    await driver.rollback()
-    await driver.rollback()
+async def test_undoing_twice_does_no_harm(driver: HotDriver[Any]) -> None:
+    tx = driver.begin()
+    await tx.wallets([1])
+    await driver.rollback(tx)
+    await driver.rollback(tx)
     await put(driver, "event", row("event"))
 
 
@@ -742,9 +754,9 @@ async def commits() -> list[int]:
 
 
 @pytest.fixture
-async def store(driver: HotDriver, commits: list[int]) -> AsyncIterator[HotStore]:
+async def store(driver: HotDriver[Any], commits: list[int]) -> AsyncIterator[HotStore]:
     """A running `HotStore` on `driver`."""
-    started = HotStore(driver, SystemClock(), None, observe=lambda operations, _seconds: commits.append(operations))
+    started = HotStore(driver, SystemClock(), observe=lambda operations, _seconds: commits.append(operations))
     started.start()
     yield started
     await started.stop()
@@ -779,9 +791,9 @@ async def test_callers_that_come_meanwhile_share_a_commit(store: HotStore, store
     assert len(commits) <= 3
 
 
-async def test_group_is_no_larger_than_allowed(driver: HotDriver, store_url: str) -> None:
+async def test_group_is_no_larger_than_allowed(driver: HotDriver[Any], store_url: str) -> None:
     sizes: list[int] = []
-    store = HotStore(driver, SystemClock(), None, group_max=10, observe=lambda count, _seconds: sizes.append(count))
+    store = HotStore(driver, SystemClock(), group_max=10, observe=lambda count, _seconds: sizes.append(count))
     store.start()
     await asyncio.gather(*(store.do(WRITE, [number, number + 1000, number + 2000]) for number in range(10)))
     await store.stop()
@@ -888,8 +900,8 @@ async def test_caller_who_gives_up_harms_nobody(store: HotStore, store_url: str)
     assert await store.do(WRITE, [100]) == ["wrote 100"]
 
 
-async def test_stopping_serves_who_waits_and_turns_away_who_comes_later(driver: HotDriver, store_url: str) -> None:
-    store = HotStore(driver, SystemClock(), None)
+async def test_stopping_serves_who_waits_and_turns_away_who_comes_later(driver: HotDriver[Any], store_url: str) -> None:
+    store = HotStore(driver, SystemClock())
     store.start()
     asks = [asyncio.ensure_future(store.do(WRITE, [number])) for number in range(5)]
     await asyncio.sleep(0)
@@ -1005,6 +1017,166 @@ async def test_key_that_another_process_used_is_found_whatever_this_one_believes
     assert await store.do(verb, ["k"]) == ["theirs"]
 
 
+# HotStore decides a group while the one before is being committed.
+
+
+class Gate:
+    """Holds a driver's commits up; `fail` makes the next one that passes fail."""
+
+    def __init__(self, driver: HotDriver[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._commit = driver.commit
+        self._passes = asyncio.Semaphore(0)
+        self.waiting = 0
+        self.fails = 0
+        monkeypatch.setattr(driver, "commit", self._pass)
+
+    async def _pass(self, tx: Any) -> None:
+        self.waiting += 1
+        await self._passes.acquire()
+        self.waiting -= 1
+        if self.fails:
+            self.fails -= 1
+            raise StoreAway("for a moment")
+        await self._commit(tx)
+
+    def let(self, commits: int = 1) -> None:
+        """Let so many pass."""
+        for _ in range(commits):
+            self._passes.release()
+
+    async def holds(self) -> None:
+        """Until a commit waits."""
+        while not self.waiting:
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def gate(driver: HotDriver[Any], store: HotStore, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """Holds the commits of `store` up."""
+    return Gate(driver, monkeypatch)
+
+
+async def _turns() -> None:
+    """Let everyone who can do something do it."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def _noting(name: str, seen: list[Any]) -> Verb[Any, str]:
+    async def run(tx: HotTx, items: list[Any]) -> list[Any]:
+        seen.append(list(items))
+        return await _write(tx, items)
+
+    return Verb(name, 10, run, undo=lambda items: seen.append(("undo", list(items))))
+
+
+async def test_what_comes_while_a_group_is_being_committed_is_decided_meanwhile(
+    store: HotStore, store_url: str, gate: Gate
+) -> None:
+    seen: list[Any] = []
+    verb = _noting("noted", seen)
+    first = asyncio.ensure_future(store.do(verb, [1]))
+    await gate.holds()
+    behind = [asyncio.ensure_future(store.do(verb, [number])) for number in (2, 3)]
+    await _turns()
+    later = asyncio.ensure_future(store.do(verb, [4]))
+    await _turns()
+    assert seen == [[1], [2, 3], [4]]
+    assert await events(store_url) == []
+    gate.let(2)
+    assert [await one for one in (first, *behind, later)] == [[f"wrote {number}"] for number in range(1, 5)]
+    assert await events(store_url) == [1, 2, 3, 4]
+
+
+async def test_what_was_decided_behind_a_group_that_came_to_nothing_is_decided_again(
+    store: HotStore, store_url: str, gate: Gate
+) -> None:
+    seen: list[Any] = []
+    verb = _noting("noted", seen)
+    first = asyncio.ensure_future(store.do(verb, [1]))
+    await gate.holds()
+    behind = asyncio.ensure_future(store.do(verb, [2]))
+    await _turns()
+    gate.fails = 1
+    gate.let(2)
+    with pytest.raises(StoreAway):
+        await first
+    assert await behind == ["wrote 2"]
+    assert seen == [[1], [2], ("undo", [1]), ("undo", [2]), [2]]
+    assert await events(store_url) == [2]
+
+
+async def test_money_that_a_group_ahead_takes_is_there_again_when_that_comes_to_nothing(
+    store: HotStore, store_url: str, gate: Gate
+) -> None:
+    await put_wallets(store_url, 1)
+    gate.let(1)
+    assert await store.do(SPEND, [1]) == ["999 left"]  # from here on it is believed
+    first = asyncio.ensure_future(store.do(SPEND, [900]))
+    await gate.holds()
+    behind = asyncio.ensure_future(store.do(SPEND, [500]))
+    await _turns()
+    gate.fails = 1
+    gate.let(2)
+    with pytest.raises(StoreAway):
+        await first
+    assert await behind == ["499 left"]
+    assert await ask(store_url, "SELECT available_micros, held_micros FROM wallet") == [(499, 501)]
+
+
+async def test_money_that_a_group_ahead_takes_is_not_there_for_the_next(
+    store: HotStore, store_url: str, gate: Gate
+) -> None:
+    await put_wallets(store_url, 1)
+    gate.let(1)
+    assert await store.do(SPEND, [1]) == ["999 left"]
+    first = asyncio.ensure_future(store.do(SPEND, [900]))
+    await gate.holds()
+    behind = [asyncio.ensure_future(store.do(SPEND, [amount])) for amount in (500, 149)]
+    await _turns()
+    gate.let(2)
+    assert [await one for one in (first, *behind)] == [["99 left"], ["99 left"], ["-50 left"]]
+    assert await ask(store_url, "SELECT available_micros, held_micros FROM wallet") == [(-50, 1050)]
+
+
+async def test_key_that_a_group_ahead_uses_is_found_by_the_next_if_that_comes_to_something(
+    store: HotStore, gate: Gate
+) -> None:
+    async def once(tx: HotTx, keys: list[str]) -> list[str]:
+        used = await tx.idempotent([(1, key) for key in keys])
+        new = [key for key in keys if (1, key) not in used]
+        await tx.insert("idempotency", [row("idempotency", application_id=1, key=key, answer="first") for key in new])
+        return [used[1, key][1] if (1, key) in used else "new" for key in keys]
+
+    verb = Verb("once", 1, once)
+    for fails, key, expected in ((0, "a", "first"), (1, "b", "new")):
+        first = asyncio.ensure_future(store.do(verb, [key]))
+        await gate.holds()
+        behind = asyncio.ensure_future(store.do(verb, [key]))
+        await _turns()
+        gate.fails = fails
+        gate.let(2)
+        await asyncio.wait([first])
+        assert await behind == [expected]
+
+
+async def test_group_that_must_read_waits_for_the_one_ahead_and_sees_its_rows(store: HotStore, gate: Gate) -> None:
+    async def look(tx: HotTx, ids: list[int]) -> list[int]:
+        return [len(await tx.tracked([identifier])) for identifier in ids]
+
+    async def accept(tx: HotTx, ids: list[int]) -> list[None]:
+        await tx.insert("message", [row("message", id=9)])
+        await tx.insert("delivery", [row("delivery", id=identifier, message_id=9) for identifier in ids])
+        return [None for _ in ids]
+
+    first = asyncio.ensure_future(store.do(Verb("accept", 1, accept), [5]))
+    await gate.holds()
+    behind = asyncio.ensure_future(store.do(Verb("look", 2, look), [5, 6]))
+    gate.let(2)
+    await first
+    assert await behind == [1, 0]
+
+
 # SQLite: the file is the only thing that can be away.
 
 
@@ -1017,10 +1189,10 @@ async def sqlite_url(tmp_path: Any) -> str:
 
 
 @asynccontextmanager
-async def serving(url: str) -> AsyncIterator[tuple[HotStore, HotDriver]]:
+async def serving(url: str) -> AsyncIterator[tuple[HotStore, HotDriver[Any]]]:
     """A running `HotStore` and its driver."""
     driver = open_driver(url)
-    store = HotStore(driver, SystemClock(), None)
+    store = HotStore(driver, SystemClock())
     store.start()
     try:
         yield store, driver
@@ -1052,22 +1224,26 @@ async def test_full_disk_is_away_with_nothing_half_written_until_there_is_room(s
 
     verb = Verb("much", 1, much)
     async with serving(sqlite_url) as (store, driver):
-        connection = driver._connection  # type: ignore[attr-defined]  # the limit is the connection's own
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {pages + 30}")
+
+        async def pragma(words: str) -> int:  # the limit is the connection's own
+            assert isinstance(driver, SqliteDriver)
+            (((found,),),) = await (await driver.connect()).run([(writer.ONE, f"PRAGMA {words}", (), -1)], True)
+            return int(found)
+
+        await pragma(f"max_page_count = {await pragma('page_count') + 30}")
         await store.do(verb, [1])
         results = await asyncio.gather(*(store.do(verb, [number]) for number in range(2, 5)), return_exceptions=True)
         assert [type(result) for result in results] == [StoreAway] * 3
         assert await events(sqlite_url) == [1]
         assert await ask(sqlite_url, "SELECT id FROM message") == [(1,)]
-        connection.execute("PRAGMA max_page_count = 1000000")
+        await pragma("max_page_count = 1000000")
         await store.do(verb, [2])
     assert await events(sqlite_url) == [1, 2]
 
 
 async def test_folder_that_is_not_there_is_away(tmp_path: Any) -> None:
     with pytest.raises(StoreAway):
-        open_driver(f"sqlite:///{tmp_path}/absent/berid.db")
+        await SqliteDriver(tmp_path / "absent" / "berid.db").connect()
 
 
 # PostgreSQL: the server may be away, full, read-only, or at work for others.
@@ -1388,15 +1564,16 @@ async def test_two_processes_that_spend_crosswise_both_come_through(server_url: 
 async def test_wallet_is_ours_alone_until_the_commit(server_url: str) -> None:
     await put_wallets(server_url, 1)
     first, second = PostgresDriver(server_url), PostgresDriver(server_url)
-    tx = await first.begin()
+    tx = first.begin()
     await tx.wallets([1])
     await tx.move_money([(-400, 400, 0, 1)])
-    other = asyncio.ensure_future((await second.begin()).wallets([1]))
+    second_tx = second.begin()
+    other = asyncio.ensure_future(second_tx.wallets([1]))
     await asyncio.sleep(0.1)
     assert not other.done()
-    await first.commit()
+    await first.commit(tx)
     assert await other == {1: (600, 50)}
-    await second.commit()
+    await second.commit(second_tx)
     await first.close()
     await second.close()
 
@@ -1426,16 +1603,16 @@ async def test_ordinary_group_is_one_statement_that_commits_itself(server_url: s
 async def test_codes_of_a_number_are_counted_by_one_process_at_a_time(server_url: str) -> None:
     first, second = PostgresDriver(server_url), PostgresDriver(server_url)
     place = (1, "1", "p")
-    tx = await first.begin()
+    tx = first.begin()
     assert await tx.codes([place], 0) == {}
-    waiting = await second.begin()
+    waiting = second.begin()
     other = asyncio.ensure_future(waiting.codes([place], 0))
     while not await ask(server_url, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
         await asyncio.sleep(0.01)
     await tx.insert("otp", [row("otp", application_id=1, recipient="1", purpose="p", created_ms=7)])
-    await first.commit()
+    await first.commit(tx)
     assert await other == {place: Recent(1, 0, 7)}
-    await second.commit()
+    await second.commit(waiting)
     await first.close()
     await second.close()
 
@@ -1444,11 +1621,11 @@ async def test_codes_of_a_number_are_counted_by_one_process_at_a_time(server_url
 async def test_leases_of_two_processes_at_once_never_share_a_job(server_url: str) -> None:
     first, second = PostgresDriver(server_url), PostgresDriver(server_url)
     await put(first, "job", *jobs(1, 1_000, 60), *jobs(2, 5_000, 60))
-    tx, other = await first.begin(), await second.begin()
+    tx, other = first.begin(), second.begin()
     asked = ("c1", 1, 80, NOW_MS, NOW_MS + 1, 0, -1)
     mine, theirs = await asyncio.gather(tx.lease(*asked), other.lease(*asked))
-    await first.commit()
-    await second.commit()
+    await first.commit(tx)
+    await second.commit(other)
     assert len(mine) + len(theirs) == 120
     assert not {job.id for job in mine} & {job.id for job in theirs}
     await first.close()

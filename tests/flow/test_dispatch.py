@@ -68,17 +68,17 @@ async def test_nothing_starts_in_the_place_of_an_outcome_that_the_store_did_not_
 
     # The group with the outcome fails while the next intent waits in line behind it.
     driver, next_asked = rt.store.hot._driver, asyncio.Event()
-    begin = driver.begin
+    commit = driver.commit
 
-    async def fail_once() -> HotTx:
-        monkeypatch.setattr(driver, "begin", begin)
+    async def fail_once(_tx: HotTx) -> None:
+        monkeypatch.setattr(driver, "commit", commit)
         await next_asked.wait()
         raise StoreAway("for a moment")
 
-    monkeypatch.setattr(driver, "begin", fail_once)
+    monkeypatch.setattr(driver, "commit", fail_once)
     outgoing, report = far.handed[0]
     report(outgoing, Sent(("k1",), ("k1",)))
-    while driver.begin is fail_once:
+    while driver.commit is fail_once:
         await asyncio.sleep(0)
     sending = asyncio.ensure_future(dispatcher._send(second))
     await asyncio.sleep(0)

@@ -1,40 +1,41 @@
-"""What the writing connection to PostgreSQL believes without reading it."""
+"""What a group believes without reading it."""
 
 from __future__ import annotations
 
 import pytest
 
-from berid.store import hot_postgres
-from berid.store.hot_postgres import _Belief
+from berid.store import hot_kept
+from berid.store.hot_kept import Belief
 
 
 def test_wallet_is_believed_as_it_was_read_and_moved_since() -> None:
-    belief = _Belief()
+    belief = Belief(0)
     assert belief.wallets([1]) is None
     belief.learn_wallets({1: (100, 5), 2: (7, 0)})
-    belief.confirm({1: -30, 3: -1})
+    belief.move(1, -30)
+    belief.move(3, -1)
     assert belief.wallets([2, 1]) == {1: (70, 5), 2: (7, 0)}
     assert belief.wallets([1, 3]) is None
 
 
-def test_after_a_transaction_that_came_to_nothing_all_is_read_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hot_postgres, "CAREFUL_GROUPS", 2)
-    belief = _Belief()
+def test_after_a_transaction_that_came_to_nothing_all_is_read_for_a_while() -> None:
+    belief = Belief(2)
     belief.learn_wallets({1: (100, 5)})
     belief.doubt()
     belief.learn_wallets({1: (90, 5)})
     for _ in range(2):
         assert belief.wallets([1]) is None
         assert not belief.are_new([(1, "a")])
-        belief.confirm({1: -1})
+        belief.move(1, -1)
+        belief.confirm()
     assert belief.wallets([1]) == {1: (88, 5)}
     assert belief.are_new([(1, "a")])
 
 
 def test_only_so_many_wallets_and_keys_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hot_postgres, "WALLETS_KEPT", 3)
-    monkeypatch.setattr(hot_postgres, "KEYS_KEPT", 3)
-    belief = _Belief()
+    monkeypatch.setattr(hot_kept, "WALLETS_KEPT", 3)
+    monkeypatch.setattr(hot_kept, "KEYS_KEPT", 3)
+    belief = Belief(0)
     for number in range(5):
         belief.learn_wallets({number: (number, 0)})
         belief.learn_used([(1, str(number))])

@@ -15,16 +15,16 @@ async def test_on_its_ordinary_way_a_delivery_changes_no_index(postgres_url: str
     await make_tables(postgres_url)
     driver = PostgresDriver(postgres_url)
     ids = range(10, 210)
-    tx = await driver.begin()
+    tx = driver.begin()
     await tx.insert("message", [row("message", id=1)])
     await tx.insert("delivery", [row("delivery", id=each, message_id=1, connector_id=3) for each in ids])
-    await driver.commit()
+    await driver.commit(tx)
 
-    tx = await driver.begin()
+    tx = driver.begin()
     await tx.start_sending(ids, 3, NOW_MS)
-    await driver.commit()
+    await driver.commit(tx)
     for state, money, report_code in (("sent", "charged", ""), ("delivered", "charged", "000")):
-        tx = await driver.begin()
+        tx = driver.begin()
         rows = await tx.tracked(ids)
         for each in rows:
             each.state, each.money, each.sent_ms, each.carrier_ids, each.parts_left = (
@@ -37,7 +37,7 @@ async def test_on_its_ordinary_way_a_delivery_changes_no_index(postgres_url: str
             if report_code:
                 each.final_ms, each.report_ms, each.report_code, each.parts_left = NOW_MS, NOW_MS, report_code, 0
         await tx.change(rows)
-        await driver.commit()
+        await driver.commit(tx)
 
     connection = await driver.connect()
     await connection.execute("SELECT pg_stat_force_next_flush()")
