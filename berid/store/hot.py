@@ -1,9 +1,9 @@
 """The hot path's store: grouped commits, and the few statements that run for every message.
 
 `HotStore.do(verb, items)` is the only entrance. A *verb* is a function of `flow` that takes a `HotTx` and a list of
-items. Whatever is asked for while a commit is under way is collected; the next transaction runs every waiting verb
-once, with all its items, in the order of the verbs' ranks, and one commit serves everyone who waits. When `do`
-returns, it is on disk.
+items. Whatever is asked for while a commit is under way is collected in the next group: every verb that waits runs with all
+its items, those that came in one turn of the loop in the order of the verbs' ranks, and one commit serves everyone who
+waits. When `do` returns, it is on disk.
 
 If a group fails because of one item's data, the group is rolled back and tried again in halves, down to the one
 item that fails alone, so that only the culprit hears of it. If the store itself is away, all hear `StoreAway`, and
@@ -31,9 +31,6 @@ from berid.domain.rules import QUIET
 from berid.domain.spending import Spent
 
 log = logging.getLogger("berid.store")
-
-ROUND = 1
-"""From so many requests on, what came while a group is being committed is decided at once, not when that is over."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -428,8 +425,7 @@ class HotStore:
     async def _decide_behind(self, ahead: _Group, group: _Group) -> None:
         """Decide what comes until the group ahead is over."""
         while not ahead.over.is_set():
-            is_worth_it = len(self._asks) >= ROUND and group.failure is None
-            if is_worth_it and (asks := self._next(group.weight)):
+            if group.failure is None and (asks := self._next(group.weight)):
                 await self._decide(group, asks)
             else:
                 self._wake.clear()

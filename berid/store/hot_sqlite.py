@@ -61,6 +61,9 @@ PRAGMAS = (
     "temp_store=MEMORY",
 )
 
+WRITER_ENDED = "the process that writes the database ended; another is started"
+"""What the log says when it has."""
+
 CAREFUL_GROUPS = 1
 """Groups that read what they would believe, after a belief that was wrong. Nobody shares the file for long."""
 
@@ -371,9 +374,7 @@ class SqliteDriver:
         """The writing process has ended by itself; the next who needs it starts another."""
         if self.process is not None:
             process, self.process = self.process, None
-            log.error(
-                "the process that writes the database ended; another is started", extra={"status": await process.end()}
-            )
+            log.error(WRITER_ENDED, extra={"status": await process.end()})
 
     async def _find(self, tx: SqliteTx) -> None:
         """Find out whether a group was committed whose answer was lost. Raises `StoreConflict` if it was not, `StoreAway` if that

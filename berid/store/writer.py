@@ -44,9 +44,9 @@ MANY = 16
 LOCK_WAIT_S = 0.025
 """While another process (the command line) holds the write lock, we ask for it this often."""
 
-FAILPOINT = "BERID_WRITER_FAILPOINT"
-"""For tests alone: the environment variable that names where this process ends as if by SIGKILL: `before_commit:N` or
-`after_commit:N`, the N-th time."""
+FAILPOINT = "BERID_FAILPOINT"
+"""As in `base/failpoint.py`, of which this program knows nothing: `writer.before_commit:N` and `writer.after_commit:N` end it the
+N-th time."""
 
 
 class Writer:
@@ -90,9 +90,9 @@ class Writer:
                     connection.rollback()
                     return CONFLICT, f"{count} rows in place of {expected}: {statement[:60]}"
             if is_last:
-                self._pass("before_commit")
+                self._pass("writer.before_commit")
                 connection.commit()
-                self._pass("after_commit")
+                self._pass("writer.after_commit")
             return DONE, results
         except Exception as error:
             self.undo()

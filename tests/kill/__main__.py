@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.kill.run import WINDOW, WIRE, Result, kill_again_and_again, verb_failpoints
+from tests.kill.run import WINDOW, WIRE, WRITER, Result, kill_again_and_again, verb_failpoints
 from tests.kill.trace import NoStrace, trace
 from tools import pg
 
@@ -26,11 +26,12 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.trace:
         return _show_trace()
-    names = [name for name in (*verb_failpoints(), *WIRE) if arguments.only in name]
     results = []
     for store in ("sqlite", "postgres"):
         if arguments.store not in (store, "both"):
             continue
+        places = (*verb_failpoints(), *WIRE, *(WRITER if store == "sqlite" else ()))
+        names = [name for name in places if arguments.only in name]
         print(f"{store}: {len(names)} failpoints, {arguments.kills} kills at random", flush=True)
         with tempfile.TemporaryDirectory(prefix="berid-kill-") as folder:
             if store == "sqlite":

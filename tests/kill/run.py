@@ -21,6 +21,7 @@ from berid.channels.sms.simulator import CarrierSettings
 from berid.domain.message import FINAL, State
 from berid.domain.report import EVENT_OF_STATE
 from berid.store.hot import Verb
+from berid.store.hot_sqlite import WRITER_ENDED
 from tests.kill.load import Load
 from tests.support.site import Site, make_site
 
@@ -44,6 +45,15 @@ WIRE = (
     "notify.after_post",
 )
 """The failpoints at the wire: around the bytes of an HTTP answer, a submit, a deliver_sm_resp, a callback."""
+
+WRITER = ("writer.before_commit", "writer.after_commit")
+"""The failpoints of the process that writes SQLite's file."""
+
+WRITER_S = 6.0
+"""How long that process dies again and again at one of them."""
+
+WRITER_DEATHS = 3
+"""How often it must have died by then."""
 
 BY_THE_OPERATOR = frozenset({"cancel_jobs"})
 """Verbs of the operator's commands, which run in processes of their own."""
@@ -144,6 +154,10 @@ async def _visit(
     """Start armed with a failpoint, bring about what passes it, and wait for the death."""
     verb = name.partition(".")[0]
     began_s = time.monotonic()
+    if name in WRITER:
+        await _end_the_writer(site, load, f"{name}:{chance.randint(20, 60)}", result)
+        _note(result, name, began_s, 0, say)
+        return
     load.is_large = verb.startswith("load_")
     load.go_on()
     if verb == "give_up_parts":
@@ -164,6 +178,23 @@ async def _visit(
     elif site.berid.exit_code != -signal.SIGKILL:
         result.troubles.append(f"{name}: ended by itself with {site.berid.exit_code}")
     _note(result, name, began_s, left, say)
+
+
+async def _end_the_writer(site: Site, load: Load, failpoint: str, result: Result) -> None:
+    """The process that writes the file dies again and again, and the platform goes on; then that dies too."""
+    load.go_on()
+    said = site.berid.log.count(WRITER_ENDED)
+    await site.berid.start(failpoint)
+    left = await _uncertain_after_start(site, result)
+    if left > WINDOW:
+        result.troubles.append(f"before {failpoint}: {left} deliveries became uncertain by one death")
+    await asyncio.sleep(WRITER_S)
+    deaths = site.berid.log.count(WRITER_ENDED) - said
+    if not site.berid.is_running:
+        result.troubles.append(f"{failpoint}: the platform ended with {site.berid.exit_code}")
+    if deaths < WRITER_DEATHS:
+        result.troubles.append(f"{failpoint} was passed {deaths} times in place of {WRITER_DEATHS}")
+    site.berid.kill()
 
 
 async def _leave_a_part_over(site: Site) -> None:

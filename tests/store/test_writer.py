@@ -97,7 +97,7 @@ def _pid(driver: SqliteDriver) -> int:
 
 
 @pytest.mark.parametrize("verb", [WRITE, READ_AND_WRITE])
-@pytest.mark.parametrize("place", ["before_commit", "after_commit"])
+@pytest.mark.parametrize("place", ["writer.before_commit", "writer.after_commit"])
 async def test_work_is_done_once_when_the_writing_process_dies_at_a_commit(
     path: Path, monkeypatch: pytest.MonkeyPatch, place: str, verb: Verb[int, str]
 ) -> None:
@@ -131,7 +131,7 @@ async def test_what_was_started_is_told_when_the_writing_process_dies_behind_the
             state,
             FAR_MS,
         )
-    monkeypatch.setenv(writer.FAILPOINT, "after_commit")
+    monkeypatch.setenv(writer.FAILPOINT, "writer.after_commit")
     driver = SqliteDriver(path)
     await driver.connect()
     monkeypatch.delenv(writer.FAILPOINT)
@@ -147,7 +147,7 @@ async def test_what_was_started_is_told_when_the_writing_process_dies_behind_the
 async def test_work_that_leaves_no_trace_is_in_doubt_when_the_writing_process_dies_at_its_commit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(writer.FAILPOINT, "before_commit")
+    monkeypatch.setenv(writer.FAILPOINT, "writer.before_commit")
     driver = SqliteDriver(path)
     tx = driver.begin()
     await tx.jobs_done([1])
