@@ -35,6 +35,11 @@ _BIG = BigInteger().with_variant(Integer(), "sqlite")
 """64 bits on both; on SQLite the word INTEGER makes a primary key the row's own address."""
 
 
+_KEY = Text().with_variant(Text(collation="C"), "postgresql")
+"""Texts that only machines read and the path's indexes compare: byte by byte, not by the rules of a language, as most PostgreSQL
+databases would by themselves."""
+
+
 def _id() -> Column[int]:
     return Column("id", _BIG, primary_key=True, autoincrement=False)
 
@@ -430,7 +435,7 @@ carrier_ref = Table(
     "carrier_ref",
     metadata,
     Column("connector_id", _BIG, nullable=False),
-    Column("key", Text, nullable=False),
+    Column("key", _KEY, nullable=False),
     _ref("delivery_id"),
     _number("part"),
     _ms("sent_ms"),
@@ -444,7 +449,7 @@ parked_report = Table(
     metadata,
     _id(),
     _ref("connector_id"),
-    _text("key"),
+    Column("key", _KEY, nullable=False, server_default=text("''")),
     _text("recipient"),
     _text("report"),
     _ms("at_ms"),
@@ -472,7 +477,7 @@ job = Table(
     metadata,
     _id(),
     _text("kind"),
-    _text("lane"),
+    Column("lane", _KEY, nullable=False, server_default=text("''")),
     Column("priority", SmallInteger, nullable=False, server_default=text("1")),
     _ref("account_id"),
     _ms("due_ms"),
@@ -511,7 +516,7 @@ idempotency = Table(
     "idempotency",
     metadata,
     Column("application_id", _BIG, nullable=False),
-    Column("key", Text, nullable=False),
+    Column("key", _KEY, nullable=False),
     _text("body_hash"),
     _text("answer"),
     _ms("created_ms"),

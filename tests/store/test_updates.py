@@ -1,11 +1,12 @@
-"""What a change of a row costs PostgreSQL."""
+"""What spares PostgreSQL work on the path."""
 
 from __future__ import annotations
 
 import pytest
 
 from berid.store.hot_postgres import PostgresDriver
-from tests.support.database import make_tables, row
+from berid.store.schema import migrate
+from tests.support.database import ask, make_tables, row
 
 NOW_MS = 1_000_000
 
@@ -49,3 +50,15 @@ async def test_on_its_ordinary_way_a_delivery_changes_no_index(postgres_url: str
     # The longest rows of a page may find no room beside their last versions.
     assert changed_in_place > 0.95 * changed
     await driver.close()
+
+
+@pytest.mark.postgres
+async def test_keys_of_the_path_are_compared_byte_by_byte_in_a_database_of_any_language(postgres_url: str) -> None:
+    await migrate(postgres_url)
+    found = await ask(
+        postgres_url,
+        "SELECT a.attrelid::regclass::text, a.attname FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation "
+        "JOIN pg_class t ON t.oid = a.attrelid AND t.relkind = 'r' AND t.relnamespace = 'public'::regnamespace "
+        "WHERE c.collname = 'C' ORDER BY 1",
+    )
+    assert found == [("carrier_ref", "key"), ("idempotency", "key"), ("job", "lane"), ("parked_report", "key")]

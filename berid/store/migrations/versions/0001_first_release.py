@@ -33,6 +33,12 @@ def _text(name: str, default: str | None = "") -> sa.Column[str]:
     return sa.Column(name, sa.Text, nullable=False, server_default=_sql(None if default is None else f"'{default}'"))
 
 
+def _key(name: str, default: str | None = "") -> sa.Column[str]:
+    """A text that is compared byte by byte, whatever the language of the database."""
+    bytewise = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+    return sa.Column(name, bytewise, nullable=False, server_default=_sql(None if default is None else f"'{default}'"))
+
+
 def _sql(default: str | int | None) -> sa.TextClause | None:
     return None if default is None else sa.text(str(default))
 
@@ -356,7 +362,7 @@ def upgrade() -> None:
     op.create_table(
         "carrier_ref",
         _big("connector_id", None),
-        _text("key", None),
+        _key("key", None),
         _big("delivery_id"),
         _number("part"),
         _big("sent_ms"),
@@ -367,7 +373,7 @@ def upgrade() -> None:
         "parked_report",
         _big("id", None),
         _big("connector_id"),
-        _text("key"),
+        _key("key"),
         _text("recipient"),
         _text("report"),
         _big("at_ms"),
@@ -389,7 +395,7 @@ def upgrade() -> None:
         "job",
         _big("id", None),
         _text("kind"),
-        _text("lane"),
+        _key("lane"),
         _small("priority", 1),
         _big("account_id"),
         _big("due_ms"),
@@ -420,7 +426,7 @@ def upgrade() -> None:
     op.create_table(
         "idempotency",
         _big("application_id", None),
-        _text("key", None),
+        _key("key", None),
         _text("body_hash"),
         _text("answer"),
         _big("created_ms"),
