@@ -749,5 +749,7 @@ def _outgoing(order: Order, lane: str) -> list[Outgoing]:
     ]
 
 
-ACCEPT: Verb[Order, Accepted] = Verb("accept", 10, _accept, after=_push, undo=_withdraw)
+ACCEPT: Verb[Order, Accepted] = Verb(
+    "accept", 10, _accept, after=_push, undo=_withdraw, weigh=lambda order: len(order.lines)
+)
 """Lines up in `HotStore` with every other request that waits."""

@@ -96,7 +96,7 @@ async def _start(tx: HotTx, intents: list[_Intent]) -> list[dict[int, Tracked] |
     return [behind if intent.unwritten else started[intent.connector_id] for intent in intents]
 
 
-START: Verb[_Intent, dict[int, Tracked]] = Verb("start", 20, _start)
+START: Verb[_Intent, dict[int, Tracked]] = Verb("start", 20, _start, weigh=lambda intent: len(intent.parcel))
 """The intent: committed just before bytes may leave."""
 
 

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -25,6 +24,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from berid.base.clock import Clock
 from berid.store.hot import HotDriver, HotStore, StoreAway
+from berid.store.hot_kept import Turn
 
 Tx = AsyncConnection
 """An open transaction, or an open read."""
@@ -39,7 +39,7 @@ BUSY_TIMEOUT_MS = 5_000
 class Store:
     """An open database. Made by `open_store`; `close` it last."""
 
-    def __init__(self, url: str, engine: AsyncEngine, hot: HotStore, write_lock: asyncio.Lock | None) -> None:
+    def __init__(self, url: str, engine: AsyncEngine, hot: HotStore, write_lock: Turn | None) -> None:
         self.url = url
         self.hot = hot
         self._engine = engine
@@ -131,11 +131,11 @@ async def open_store(
     """
     engine = make_engine(url)
     driver: HotDriver[Any]
-    write_lock: asyncio.Lock | None = None
+    write_lock: Turn | None = None
     if engine.dialect.name == "sqlite":
         from berid.store.hot_sqlite import SqliteDriver
 
-        write_lock = asyncio.Lock()
+        write_lock = Turn()
         driver = sqlite = SqliteDriver(sqlite_path(url), write_lock, lock)
         await sqlite.connect()
     else:

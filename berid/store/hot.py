@@ -32,6 +32,15 @@ from berid.domain.spending import Spent
 
 log = logging.getLogger("berid.store")
 
+GROUP_MAX = 600
+"""What a group may weigh: some milliseconds, after which others have their turn."""
+
+AHEAD = 2
+"""Groups that are handed over and not yet on disk. While the database is at one, the next lies ready."""
+
+AHEAD_LEAST = 100
+"""What a group must weigh to be handed over while another is being committed: a small one waits, and grows."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -276,15 +285,16 @@ Tx = TypeVar("Tx", bound=HotTx)
 
 
 class HotDriver(Protocol[Tx]):
-    """One connection that writes, as a database gives it. A group is begun while another is being committed, but the database
-    works for one at a time."""
+    """One connection that writes, as a database gives it. A group is begun, and may be handed over, while another is being
+    committed; what comes to the disk is what it would be if they were begun one after the other."""
 
     def begin(self, ahead: asyncio.Event | None = None) -> Tx:
-        """Begin a group, which ends with `commit` or `rollback`. Before it asks the database for anything, it waits for `ahead`:
-        the end of the group before."""
+        """Begin a group, which ends with `commit` or `rollback`. Before it reads anything, it waits for `ahead`: the end of the
+        group before."""
 
     async def commit(self, tx: Tx) -> None:
-        """Make it durable. When this returns it is on disk. Raises `StoreAway`; it is then to be rolled back."""
+        """Make it durable. When this returns it is on disk. Raises `StoreAway`, and `StoreConflict` when a group before it came
+        to nothing; it is then to be rolled back."""
 
     async def rollback(self, tx: Tx) -> None:
         """Undo; never raises. What was begun since may have counted on it, and raises `StoreConflict`."""
@@ -299,7 +309,8 @@ class Verb(Generic[Item, Result]):
 
     `run` gives one result per item, in order; a result that is an exception is raised at that item's caller.
     `after` is called with the items once they are on disk, before anyone hears of it; `undo` when the transaction
-    came to nothing (`run` may then be called again with some of them). Both must not fail.
+    came to nothing (`run` may then be called again with some of them). Both must not fail. `weigh` tells how much
+    work an item is, where that is not the same for all.
     """
 
     name: str
@@ -307,6 +318,7 @@ class Verb(Generic[Item, Result]):
     run: Callable[[HotTx, list[Item]], Awaitable[Sequence[Result | Exception]]]
     after: Callable[[list[Item]], None] | None = None
     undo: Callable[[list[Item]], None] | None = None
+    weigh: Callable[[Item], int] | None = None
 
 
 @dataclass(slots=True)
@@ -314,6 +326,7 @@ class _Ask:
     verb: Verb[Any, Any]
     items: list[Any]
     future: asyncio.Future[list[Any]]
+    weight: int
 
 
 class _Group:
@@ -324,8 +337,10 @@ class _Group:
         self.asks: list[_Ask] = []
         self.answers: list[tuple[_Ask, list[Any]]] = []
         self.begun: list[tuple[Verb[Any, Any], list[Any]]] = []
-        self.weight = 0
+        self.count = 0
         """How many items it has."""
+        self.weight = 0
+        """How much work it is."""
         self.failure: Exception | None = None
         """Why it came to nothing."""
         self.over = asyncio.Event()
@@ -335,15 +350,15 @@ class _Group:
 class HotStore:
     """Collects what is asked, commits it in groups. One per process; `start` it before use, `stop` it last.
 
-    While one group is being committed, the next is decided, and handed over when the first is on disk. Should the first come to
-    nothing, the next is decided again after it. `observe(operations, seconds)` is told of every commit.
+    While one group is being committed, the next is decided, and what comes then the one behind it. Should the first come to
+    nothing, the others are decided again after it. `observe(operations, seconds)` is told of every commit.
     """
 
     def __init__(
         self,
         driver: HotDriver[Any],
         clock: Clock,
-        group_max: int = 2000,
+        group_max: int = GROUP_MAX,
         observe: Callable[[int, float], None] | None = None,
     ) -> None:
         self._driver = driver
@@ -386,58 +401,57 @@ class HotStore:
         if self._is_stopping:
             future.set_exception(StoreAway("the process is stopping"))
             return future
-        self._asks.append(_Ask(verb, list(items), future))
+        self._asks.append(_ask(verb, list(items), future))
         self._wake.set()
         return future
 
     async def _serve(self) -> None:
-        ahead: _Group | None = None
-        while True:
-            if ahead is None and not self._asks:
-                if self._is_stopping:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
+        flying: deque[_Group] = deque()
+        while flying or self._asks or not self._is_stopping:
+            group = _Group(self._driver.begin(flying[-1].over if flying else None))
+            await self._fill(group, flying)
+            if group.failure is None and not any(ahead.failure for ahead in flying):
+                if group.asks:
+                    flying.append(group)
+                    self._committing = asyncio.get_running_loop().create_task(self._commit(group))
                 continue
-            group = _Group(self._driver.begin(ahead.over if ahead is not None else None))
-            if ahead is not None:
-                await self._decide_behind(ahead, group)
+            for ahead in flying:
+                await ahead.over.wait()
+            # What was decided behind a group that came to nothing may have counted on it: all again, in their order.
+            await self._undo(group)
+            for ahead in flying:
                 if ahead.failure is not None:
-                    # What was decided since may have counted on it: first that again, then this.
-                    await self._undo(group)
                     await self._retry(ahead.asks, ahead.failure)
-                    if group.asks:
-                        await self._attempt(group.asks)
-                    ahead = None
-                    continue
-            if group.failure is None:
-                await self._decide(group, self._next(group.weight))
+            flying.clear()
             if group.failure is not None:
-                await self._undo(group)
                 await self._retry(group.asks, group.failure)
-                ahead = None
             elif group.asks:
-                ahead = group
-                self._committing = asyncio.get_running_loop().create_task(self._commit(group))
-            else:
-                ahead = None
+                await self._attempt(group.asks)
 
-    async def _decide_behind(self, ahead: _Group, group: _Group) -> None:
-        """Decide what comes until the group ahead is over."""
-        while not ahead.over.is_set():
-            if group.failure is None and (asks := self._next(group.weight)):
+    async def _fill(self, group: _Group, flying: deque[_Group]) -> None:
+        """Decide what comes, until the group should be handed over: when nothing is ahead of it, or little and it is large. Ends
+        early when it fails, or what is ahead."""
+        while group.failure is None:
+            while flying and flying[0].over.is_set() and flying[0].failure is None:
+                flying.popleft()
+            if any(ahead.failure for ahead in flying):
+                return
+            if asks := self._next(group.weight):
                 await self._decide(group, asks)
-            else:
-                self._wake.clear()
-                await self._wake.wait()
+                continue
+            has_enough = group.asks and (not flying or (len(flying) < AHEAD and group.weight >= AHEAD_LEAST))
+            if has_enough or (self._is_stopping and not flying):
+                return
+            self._wake.clear()
+            await self._wake.wait()
 
     def _next(self, weight: int) -> list[_Ask]:
         """What waits, as far as there is room for it in a group that has this weight."""
         found: list[_Ask] = []
-        while self._asks and (not weight or weight + len(self._asks[0].items) <= self._group_max):
+        while self._asks and (not weight or weight + self._asks[0].weight <= self._group_max):
             ask = self._asks.popleft()
             if not ask.future.cancelled():
-                weight += len(ask.items)
+                weight += ask.weight
                 found.append(ask)
         return found
 
@@ -450,7 +464,8 @@ class HotStore:
         try:
             for mine in sorted(by_verb.values(), key=lambda asks: asks[0].verb.rank):
                 verb, items = mine[0].verb, [item for ask in mine for item in ask.items]
-                group.weight += len(items)
+                group.weight += sum([ask.weight for ask in mine])
+                group.count += len(items)
                 group.begun.append((verb, items))
                 results = list(await verb.run(group.tx, items))
                 assert len(results) == len(items), f"verb {verb.name} lost a result"
@@ -477,7 +492,7 @@ class HotStore:
             await self._undo(group)
         else:
             if self._observe is not None:
-                self._observe(group.weight, self._clock.ticks_s() - started)
+                self._observe(group.count, self._clock.ticks_s() - started)
             for verb, items in group.begun:
                 if verb.after is not None:
                     verb.after(items)
@@ -541,12 +556,16 @@ class HotStore:
         half = len(ask.items) // 2
         results: list[Any] = []
         for items in (ask.items[:half], ask.items[half:]):
-            part = _Ask(ask.verb, items, asyncio.get_running_loop().create_future())
+            part = _ask(ask.verb, items, asyncio.get_running_loop().create_future())
             await self._attempt([part])
             failure = part.future.exception()
             results += part.future.result() if failure is None else [failure] * len(items)
         if not ask.future.done():
             ask.future.set_result(results)
+
+
+def _ask(verb: Verb[Any, Any], items: list[Any], future: asyncio.Future[list[Any]]) -> _Ask:
+    return _Ask(verb, items, future, len(items) if verb.weigh is None else sum(map(verb.weigh, items)))
 
 
 async def _results(answer: asyncio.Future[list[Result | Exception]]) -> list[Result]:

@@ -112,21 +112,57 @@ class Belief:
             self._used.popitem(last=False)
 
 
+class Turn:
+    """Who may write: groups, one or several in a row, or one ordinary transaction, in the order in which they asked."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._groups = 0
+        """How many groups hold it together."""
+        self._others = 0
+        """How many transactions wait for it."""
+
+    async def enter(self) -> None:
+        """A group takes it, together with the groups that have it if nobody else waits."""
+        if not self._groups or self._others:
+            await self._lock.acquire()
+        self._groups += 1
+
+    def leave(self) -> None:
+        """A group gives it back."""
+        self._groups -= 1
+        if not self._groups:
+            self._lock.release()
+
+    async def __aenter__(self) -> None:
+        """Anybody else takes it for himself."""
+        self._others += 1
+        try:
+            await self._lock.acquire()
+        finally:
+            self._others -= 1
+
+    async def __aexit__(self, *_: object) -> None:
+        """And gives it back."""
+        self._lock.release()
+
+
 class KeptTx(ABC):
     """The statements of one group. See `HotTx` for what each one promises.
 
-    `turn` is held by the group that the database works for, from the first thing it asks, which is after `ahead` is set, until
-    its commit or rollback.
+    It takes part in `turn` from the first thing it asks of the database until its commit or rollback. What it reads, it reads
+    after `ahead` is set.
     """
 
-    def __init__(self, belief: Belief, turn: asyncio.Lock, ahead: asyncio.Event | None) -> None:
+    def __init__(self, belief: Belief, turn: Turn, ahead: asyncio.Event | None) -> None:
         self.has_begun = False
         """Whether a transaction is open. What writes once and reads nothing needs none: it commits itself."""
         self.proof: tuple[str, tuple[Any, ...]] | None = None
         """What is there once this group is committed, and only then: a key of one of `PROOFS`, or, as ("start",
         (connector, ids)), a delivery that it started."""
         self._belief = belief
-        self._version = belief.version
+        self.version = belief.version
+        """Of the belief by which it is decided."""
         self._turn = turn
         self._ahead = ahead
         self._has_turn = False
@@ -168,15 +204,15 @@ class KeptTx(ABC):
 
     # The course of a group.
 
-    async def take_turn(self) -> None:
-        """Wait until the groups before are on disk. Raises `StoreConflict` if one of them came to nothing: what was decided here
-        may have counted on it."""
+    async def take_turn(self, waits: bool) -> None:
+        """Have a turn; if `waits`, when the groups before are on disk. Raises `StoreConflict` if one of them came to nothing:
+        what was decided here may have counted on it."""
         if not self._has_turn:
-            if self._ahead is not None:
+            if waits and self._ahead is not None:
                 await self._ahead.wait()
-            await self._turn.acquire()
+            await self._turn.enter()
             self._has_turn = True
-        if self._version != self._belief.version:
+        if self.version != self._belief.version:
             raise StoreConflict("a group before this one came to nothing")
 
     def end(self, is_committed: bool) -> None:
@@ -187,12 +223,12 @@ class KeptTx(ABC):
             self._belief.doubt()
         if self._has_turn:
             self._has_turn = False
-            self._turn.release()
+            self._turn.leave()
 
     async def begin(self) -> None:
         """Open a transaction, if none is open."""
         if not self.has_begun:
-            await self.take_turn()
+            await self.take_turn(waits=True)
             await self.open()
             self.has_begun = True
 

@@ -35,7 +35,7 @@ from berid.store.hot import (
     StoreConflict,
     Tracked,
 )
-from berid.store.hot_kept import CHANGED, PROOFS, Belief, KeptTx
+from berid.store.hot_kept import CHANGED, PROOFS, Belief, KeptTx, Turn
 from berid.store.tables import metadata
 
 CONNECT_TIMEOUT_S = 3.0
@@ -309,7 +309,7 @@ class PostgresDriver:
         self._url = url
         self._connection: asyncpg.Connection | None = None
         self._belief = Belief(CAREFUL_GROUPS)
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
 
     async def connect(self) -> asyncpg.Connection:
         """The open connection; makes one if there is none. Raises `StoreAway`."""
@@ -417,7 +417,7 @@ class PostgresTx(KeptTx):
             kept = self.taken()
             if not kept:
                 return
-            await self.take_turn()
+            await self.take_turn(waits=True)
             self.connection = await self._driver.connect()
             if not any(map(_is_copied, kept.items())):
                 self._take_started(kept, await self.connection.fetch(*_asked(kept)))

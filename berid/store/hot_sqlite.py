@@ -18,6 +18,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -39,7 +40,7 @@ from berid.store.hot import (
     StoreConflict,
     Tracked,
 )
-from berid.store.hot_kept import CHANGED, PROOFS, Belief, KeptTx
+from berid.store.hot_kept import CHANGED, PROOFS, Belief, KeptTx, Turn
 
 CACHE_KIB = 65_536
 """Page cache of the writing connection: the right edges of all hot tables and indexes stay in it."""
@@ -227,11 +228,11 @@ class _Lost(Exception):
 
 
 class WritingProcess(asyncio.Protocol):
-    """The writing process (`writer.py`), as seen from this one. It is asked for one thing at a time."""
+    """The writing process (`writer.py`), as seen from this one. It does what it is asked for in that order."""
 
     def __init__(self) -> None:
         self._received = bytearray()
-        self._answer: asyncio.Future[tuple[Any, ...]] | None = None
+        self._asked: deque[asyncio.Future[tuple[Any, ...]]] = deque()
         self._transport: Any = None
         self._program: subprocess.Popen[bytes] | None = None
 
@@ -263,13 +264,13 @@ class WritingProcess(asyncio.Protocol):
         assert self._program is not None
         return self._program.pid
 
-    async def run(self, steps: list[_Step] | None, is_last: bool) -> list[list[tuple[Any, ...]]]:
+    async def run(self, version: int, steps: list[_Step] | None, is_last: bool) -> list[list[tuple[Any, ...]]]:
         """Do these steps in the open transaction, and commit it if they are the last; None undoes it. Gives the rows of
-        steps that have some.
+        steps that have some. `version` is that of the belief (`Belief.version`) by which they were decided.
 
         Raises `StoreConflict`, `RowRefused`, `StoreAway` (the transaction is then undone), or `_Lost`.
         """
-        return await self._ask((steps, is_last))
+        return await self._ask((version, steps, is_last))
 
     async def _ask(self, value: Any) -> list[list[tuple[Any, ...]]]:
         if self._transport is None:
@@ -278,9 +279,10 @@ class WritingProcess(asyncio.Protocol):
             packed = marshal.dumps(value)
         except ValueError:  # members of enumerations and the like are no words of the other process
             packed = marshal.dumps(msgspec.to_builtins(value))
-        self._answer = asyncio.get_running_loop().create_future()
+        asked: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
         self._transport.writelines((struct.pack("<I", len(packed)), packed))
-        answer = await self._answer
+        answer = await asked
         if answer[0] == writer.DONE:
             return answer[1]  # type: ignore[no-any-return]
         if answer[0] == writer.CONFLICT:
@@ -299,22 +301,22 @@ class WritingProcess(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Some of its answer."""
-        self._received += data
-        if len(self._received) < 4:
-            return
-        end = 4 + struct.unpack_from("<I", self._received)[0]
-        if len(self._received) >= end and self._answer is not None:
-            answer = marshal.loads(bytes(self._received[4:end]))  # noqa: S302  from the program that we have started
-            self._received.clear()
-            if not self._answer.done():
-                self._answer.set_result(answer)
+        """Some of its answers."""
+        received = self._received
+        received += data
+        while len(received) >= 4 and len(received) >= (end := 4 + struct.unpack_from("<I", received)[0]):
+            answer = marshal.loads(bytes(received[4:end]))  # noqa: S302  from the program that we have started
+            del received[:end]
+            asked = self._asked.popleft()
+            if not asked.done():
+                asked.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has ended."""
         self._transport = None
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(_Lost())
+        for asked in self._asked:
+            if not asked.done():
+                asked.set_exception(_Lost())
 
 
 class SqliteDriver:
@@ -325,18 +327,21 @@ class SqliteDriver:
     on it then ends with the later of the two.
     """
 
-    def __init__(self, path: Path, turn: asyncio.Lock | None = None, lock: int = -1) -> None:
+    def __init__(self, path: Path, turn: Turn | None = None, lock: int = -1) -> None:
         self._path = path
         self._lock = lock
         self._belief = Belief(CAREFUL_GROUPS)
-        self._turn = turn or asyncio.Lock()
+        self._turn = turn or Turn()
         self.process: WritingProcess | None = None
         """The one that is running."""
+        self._starting = asyncio.Lock()
 
     async def connect(self) -> WritingProcess:
         """The writing process; starts one if there is none. Raises `StoreAway`."""
         if self.process is None:
-            self.process = await WritingProcess.start(self._path, self._lock)
+            async with self._starting:
+                if self.process is None:
+                    self.process = await WritingProcess.start(self._path, self._lock)
         return self.process
 
     def begin(self, ahead: asyncio.Event | None = None) -> SqliteTx:
@@ -348,7 +353,7 @@ class SqliteDriver:
         try:
             await tx.commit()
         except _Lost:
-            await self.lose()
+            await self.lose(tx.process)
             try:
                 await self._find(tx)
             except _Lost:
@@ -357,11 +362,11 @@ class SqliteDriver:
 
     async def rollback(self, tx: SqliteTx) -> None:
         """See `HotDriver.rollback`."""
-        if tx.has_begun and self.process is not None:
+        if tx.has_begun and tx.process is not None and tx.process is self.process:
             try:
-                await self.process.run(None, False)
+                await tx.process.run(tx.version, None, False)
             except _Lost:
-                await self.lose()
+                await self.lose(tx.process)
         tx.end(is_committed=False)
 
     async def close(self) -> None:
@@ -370,10 +375,10 @@ class SqliteDriver:
             process, self.process = self.process, None
             await process.end()
 
-    async def lose(self) -> None:
-        """The writing process has ended by itself; the next who needs it starts another."""
-        if self.process is not None:
-            process, self.process = self.process, None
+    async def lose(self, process: WritingProcess | None) -> None:
+        """A writing process has ended by itself; the next who needs it starts another."""
+        if process is not None and process is self.process:
+            self.process = None
             log.error(WRITER_ENDED, extra={"status": await process.end()})
 
     async def _find(self, tx: SqliteTx) -> None:
@@ -393,6 +398,7 @@ class SqliteDriver:
             table, wanted, values = part, " AND ".join(f"{name} = ?" for name in PROOFS[part]), key
         process = await self.connect()
         found, started = await process.run(
+            tx.version,
             [
                 (writer.ONE, f"SELECT 1 FROM {table} WHERE {wanted} LIMIT 1", values, -1),
                 (writer.ONE, _QUERIES["tracked"][0], {"ids": _list(tx.starting)}, -1),
@@ -410,18 +416,20 @@ class SqliteTx(KeptTx):
     def __init__(self, driver: SqliteDriver, ahead: asyncio.Event | None) -> None:
         super().__init__(driver._belief, driver._turn, ahead)
         self._driver = driver
+        self.process: WritingProcess | None = None
+        """Who works for it."""
 
     async def commit(self) -> None:
         """Write what is left, durably. Raises `_Lost` when it is not known what became of it."""
         kept = self.taken()
         if kept or self.has_begun:
-            await self.take_turn()
-            process = await self._driver.connect()
-            self._take_started(kept, await process.run(_steps(kept), True))
+            await self.take_turn(waits=False)
+            self.process = self.process or await self._driver.connect()
+            self._take_started(kept, await self.process.run(self.version, _steps(kept), True))
 
     async def open(self) -> None:
         """See `KeptTx.open`. The transaction begins with the first step."""
-        await self._driver.connect()
+        self.process = await self._driver.connect()
 
     async def write(self, kept: dict[str, list[tuple[Any, ...]]]) -> None:
         """See `KeptTx.write`."""
@@ -454,10 +462,11 @@ class SqliteTx(KeptTx):
 
     async def _run(self, steps: list[_Step]) -> list[list[tuple[Any, ...]]]:
         """Steps of an open transaction. If the writing process is lost, nothing of it is left."""
+        assert self.process is not None
         try:
-            return await (await self._driver.connect()).run(steps, False)
+            return await self.process.run(self.version, steps, False)
         except _Lost:
-            await self._driver.lose()
+            await self._driver.lose(self.process)
             raise StoreConflict("the process that writes the database ended before a commit") from None
 
     async def outgoing(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:

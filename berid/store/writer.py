@@ -5,12 +5,15 @@ statements it is sent, imports nothing but the standard library, and ends when t
 signal to all processes of a service (Ctrl-C, or its end) is not for it.
 
 A message is four octets of length and a value in the interpreter's own format (`marshal`): both ends are the same
-interpreter. First come the arguments of `Writer`; then each request is `(steps, is_last)`. Steps are run in an open
-transaction, which begins with the first request and is committed with the one that `is_last`. The answer is
-`(DONE, results)`, a list of rows for every step that gives rows, or, after everything since the beginning was undone,
+interpreter. First come the arguments of `Writer`; then each request is `(version, steps, is_last)`. Steps are run in an open
+transaction, which begins with the first request and is committed with the one that `is_last`. The next request may come
+before the answer to the last. The answer is `(DONE, results)`, a list of rows for every step that gives rows, or, after
+everything since the beginning was undone,
 
 - `(CONFLICT, text)`: a step did not change, or give, as many rows as it expected;
 - `(FAILED, code, kind, text)`: SQLite's result code (0 if there is none), the kind of the exception and what it says.
+
+What comes after that with the same version, or an older one, counted on what was undone: it is a conflict as well.
 
 A step is `(how, statement, values, expected)`: `ONE` runs it once, `EACH` once for each of the values, `INSERT` puts rows
 in, many at a time: its statement ends with `VALUES`. `expected` is -1 where any number will do.
@@ -61,6 +64,8 @@ class Writer:
         self._lock_tries = lock_tries
         self._folded = 0
         """The changes that had been made when the last folding began."""
+        self._refused = -1
+        """The version of the last transaction that came to nothing."""
         self.folding: Thread | None = None
         """Who does the first step."""
         self.is_nearly_folded = False
@@ -68,35 +73,43 @@ class Writer:
         name, _, count = os.environ.get(FAILPOINT, "").partition(":")
         self._failpoint, self._passes_left = name, int(count or 1)
 
-    def run(self, steps: list[tuple[int, str, Any, int]], is_last: bool) -> tuple[Any, ...]:
+    def run(self, version: int, steps: list[tuple[int, str, Any, int]], is_last: bool) -> tuple[Any, ...]:
         """Do what a request asks; gives its answer."""
-        connection = self.connection
+        if version <= self._refused:
+            return CONFLICT, "what came before it was undone"
         try:
-            if not connection.in_transaction:
+            if not self.connection.in_transaction:
                 self._begin()
             results: list[list[tuple[Any, ...]]] = []
-            for how, statement, values, expected in steps:
-                if how == ONE:
-                    cursor = connection.execute(statement, values)
-                    rows = cursor.fetchall() if cursor.description else None
-                    count = cursor.rowcount if rows is None else len(rows)
-                    if rows is not None:
-                        results.append(rows)
-                elif how == EACH:
-                    count = connection.executemany(statement, values).rowcount
-                else:
-                    count = self._insert(statement, values)
-                if expected not in (-1, count):
-                    connection.rollback()
-                    return CONFLICT, f"{count} rows in place of {expected}: {statement[:60]}"
+            for step in steps:
+                wrong = self._do(*step, results)
+                if wrong:
+                    self._refused = version
+                    self.undo()
+                    return CONFLICT, wrong
             if is_last:
                 self._pass("writer.before_commit")
-                connection.commit()
+                self.connection.commit()
                 self._pass("writer.after_commit")
             return DONE, results
         except Exception as error:
+            self._refused = version
             self.undo()
             return FAILED, getattr(error, "sqlite_errorcode", 0), type(error).__name__, str(error)
+
+    def _do(self, how: int, statement: str, values: Any, expected: int, results: list[list[tuple[Any, ...]]]) -> str:
+        """One step; gives what is wrong with its count, if anything is."""
+        if how == EACH:
+            count = self.connection.executemany(statement, values).rowcount
+        elif how == INSERT:
+            count = self._insert(statement, values)
+        else:
+            cursor = self.connection.execute(statement, values)
+            count = cursor.rowcount
+            if cursor.description:
+                results.append(cursor.fetchall())
+                count = len(results[-1])
+        return "" if expected in (-1, count) else f"{count} rows in place of {expected}: {statement[:60]}"
 
     def undo(self) -> None:
         """Undo what is open. After an error of the disk there may be nothing left to undo, or no way to do it yet."""
@@ -183,12 +196,12 @@ def main(descriptor: int) -> None:
         writer = Writer(*read())
         answer((DONE, []))
         while True:
-            steps, is_last = read()
+            version, steps, is_last = read()
             if steps is None:
                 writer.undo()
                 answer((DONE, []))
                 continue
-            answer(writer.run(steps, is_last))
+            answer(writer.run(version, steps, is_last))
             if is_last:
                 writer.fold()
     except sqlite3.Error as error:  # the file cannot be opened

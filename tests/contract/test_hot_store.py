@@ -1227,7 +1227,7 @@ async def test_full_disk_is_away_with_nothing_half_written_until_there_is_room(s
 
         async def pragma(words: str) -> int:  # the limit is the connection's own
             assert isinstance(driver, SqliteDriver)
-            (((found,),),) = await (await driver.connect()).run([(writer.ONE, f"PRAGMA {words}", (), -1)], True)
+            (((found,),),) = await (await driver.connect()).run(2**60, [(writer.ONE, f"PRAGMA {words}", (), -1)], True)
             return int(found)
 
         await pragma(f"max_page_count = {await pragma('page_count') + 30}")

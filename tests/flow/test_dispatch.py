@@ -89,8 +89,11 @@ async def test_nothing_starts_in_the_place_of_an_outcome_that_the_store_did_not_
     assert far.numbers == [NUMBERS[0]]
     assert await _states(store_url) == ["sending", "queued"]
 
-    await clock.advance(1.0)  # the outcome is offered again, and taken
-    await asyncio.gather(sending, *dispatcher._flushes)
+    waiting = asyncio.gather(sending, *dispatcher._flushes)
+    while not waiting.done():  # the outcome is offered again, and taken
+        await clock.advance(0.1)
+        await asyncio.sleep(0.001)
+    await waiting
     assert await _states(store_url) == ["sent", "queued"]
     await dispatcher._send(dispatcher.lane.take(1, 0))
     assert far.numbers == [*NUMBERS]

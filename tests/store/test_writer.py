@@ -58,7 +58,7 @@ def test_a_folding_that_fails_costs_nobody_a_commit(tmp_path: Path) -> None:
     one.connection.execute("CREATE TABLE t (x)")
     one.folder.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)  # every statement of the folding connection is refused
     for each in range(3):
-        assert one.run([(writer.INSERT, "INSERT INTO t (x) VALUES", [(each,)], 1)], True) == (writer.DONE, [])
+        assert one.run(0, [(writer.INSERT, "INSERT INTO t (x) VALUES", [(each,)], 1)], True) == (writer.DONE, [])
         one.fold()
         assert one.folding is not None
         one.folding.join()
