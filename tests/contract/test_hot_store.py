@@ -1106,6 +1106,26 @@ async def test_what_was_decided_behind_a_group_that_came_to_nothing_is_decided_a
     assert await events(store_url) == [2]
 
 
+async def test_large_group_is_handed_over_behind_another_and_done_again_if_that_comes_to_nothing(
+    store: HotStore, store_url: str, gate: Gate, commits: list[int]
+) -> None:
+    await ask(store_url, "INSERT INTO event (delivery_id, id) VALUES (1, 7)")
+    first = asyncio.ensure_future(store.do_each(WRITE, [7, 8]))
+    await gate.holds()
+    behind = asyncio.ensure_future(store.do(WRITE, list(range(100, 300))))
+    await _turns()
+    later = asyncio.ensure_future(store.do(WRITE, list(range(300, 500))))
+    await _turns()
+    assert gate.waiting == 2  # and no third
+    gate.let(100)
+    refused, written = await first
+    assert isinstance(refused, RowRefused)
+    assert written == "wrote 8"
+    assert len(await behind) == len(await later) == 200
+    assert await events(store_url) == [7, 8, *range(100, 500)]
+    assert sum(commits) == 401
+
+
 async def test_money_that_a_group_ahead_takes_is_there_again_when_that_comes_to_nothing(
     store: HotStore, store_url: str, gate: Gate
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from berid.store import hot_kept
-from berid.store.hot_kept import Belief
+from berid.store.hot_kept import Belief, Turn
 
 
 def test_wallet_is_believed_as_it_was_read_and_moved_since() -> None:
@@ -41,3 +43,25 @@ def test_only_so_many_wallets_and_keys_are_remembered(monkeypatch: pytest.Monkey
         belief.learn_used([(1, str(number))])
     assert [number for number in range(5) if belief.wallets([number]) is None] == [0, 1]
     assert [number for number in range(5) if belief.are_new([(1, str(number))])] == [0, 1]
+
+
+async def test_groups_have_their_turn_together_and_a_transaction_has_it_alone() -> None:
+    turn, order = Turn(), []
+
+    async def transaction() -> None:
+        async with turn:
+            order.append("transaction")
+
+    async def group() -> None:
+        await turn.enter()
+        order.append("group")
+
+    await group()
+    await group()
+    waiting = [asyncio.ensure_future(work()) for work in (transaction, group)]
+    turn.leave()
+    await asyncio.sleep(0)
+    assert order == ["group", "group"]
+    turn.leave()
+    await asyncio.gather(*waiting)
+    assert order == ["group", "group", "transaction", "group"]
