@@ -69,16 +69,20 @@ class Process:
             self._process.kill()
 
     def cpu_s(self) -> float:
-        """User and system time so far."""
-        return cpu_s(self.pid)
+        """User and system time so far, with what it has started."""
+        return sum(map(cpu_s, self._pids()))
 
     def rss_mb(self) -> float:
-        """Resident memory now."""
-        with open(f"/proc/{self.pid}/status") as status:
-            for line in status:
-                if line.startswith("VmRSS:"):
-                    return int(line.split()[1]) / 1024
-        return 0.0
+        """Resident memory now, with what it has started."""
+        found = 0
+        for pid in self._pids():
+            with open(f"/proc/{pid}/status") as status:
+                found += sum(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+        return found / 1024
+
+    def _pids(self) -> list[int]:
+        with open(f"/proc/{self.pid}/task/{self.pid}/children") as children:
+            return [self.pid, *map(int, children.read().split())]
 
 
 def cpu_s(pid: int) -> float:

@@ -117,7 +117,7 @@ async def business(
             "system_id": "bench",
             "password": "bench",
             "window": 100,
-            "binds": 2,
+            "binds": 4,
             "rate": rate,
         }
         connector_id = await manage.create_connector(office, ACTOR, "bench", sms, "smpp", "test", settings)

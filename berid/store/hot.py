@@ -343,6 +343,8 @@ class _Group:
         """How much work it is."""
         self.failure: Exception | None = None
         """Why it came to nothing."""
+        self.task: asyncio.Task[None] | None = None
+        """Who brings it to disk."""
         self.over = asyncio.Event()
         """Set when it is known what became of it."""
 
@@ -368,7 +370,6 @@ class HotStore:
         self._asks: deque[_Ask] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._committing: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     def start(self) -> None:
@@ -413,7 +414,7 @@ class HotStore:
             if group.failure is None and not any(ahead.failure for ahead in flying):
                 if group.asks:
                     flying.append(group)
-                    self._committing = asyncio.get_running_loop().create_task(self._commit(group))
+                    group.task = asyncio.get_running_loop().create_task(self._commit(group))
                 continue
             for ahead in flying:
                 await ahead.over.wait()
