@@ -32,8 +32,8 @@ from berid.domain.spending import Spent
 
 log = logging.getLogger("berid.store")
 
-GROUP_MAX = 600
-"""What a group may weigh: some milliseconds, after which others have their turn."""
+GROUP_MAX = 1_000
+"""What a group may weigh: some ten or twenty milliseconds, after which others have their turn."""
 
 AHEAD = 2
 """Groups that are handed over and not yet on disk. While the database is at one, the next lies ready."""

@@ -87,12 +87,11 @@ async def test_process_whose_disk_is_full_is_not_ready_until_there_is_room(tmp_p
     async with make_runtime(url) as rt:
         rt.dialects["native"] = dialect
         app = make_app(rt, lambda: True)
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-        try:
-            full = await call(app, "GET", "/health/ready")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        writer = (await rt.store.hot._driver.connect()).pid
+        soft, hard = resource.prlimit(writer, resource.RLIMIT_FSIZE)
+        resource.prlimit(writer, resource.RLIMIT_FSIZE, (0, hard))
+        full = await call(app, "GET", "/health/ready")
+        resource.prlimit(writer, resource.RLIMIT_FSIZE, (soft, hard))
         assert (full.status, full.json["store"]) == (503, "away")
         assert (await call(app, "GET", "/health/ready")).status == 200
 
