@@ -287,7 +287,8 @@ class WritingProcess(asyncio.Protocol):
             return answer[1]  # type: ignore[no-any-return]
         if answer[0] == writer.CONFLICT:
             raise StoreConflict(answer[1])
-        raise _meaning(*answer[1:])
+        code, kind, text = answer[1:]
+        raise _meaning(code, kind, text) or RuntimeError(f"{kind}: {text}")
 
     async def end(self) -> int:
         """Let it end, after what it is doing; gives its exit status."""
@@ -554,28 +555,19 @@ def _steps(kept: dict[str, list[tuple[Any, ...]]]) -> list[_Step]:
     return steps
 
 
-def _meaning(code: int, kind: str, text: str) -> Exception:
-    """What an error of the writing process means for the caller."""
-    if kind == "IntegrityError":
-        return RowRefused(text)
-    if kind == "OperationalError" and code & 0xFF not in (0, sqlite3.SQLITE_ERROR):
-        return StoreAway(text)
-    return RuntimeError(f"{kind}: {text}")
-
-
 def meaning(error: sqlite3.Error) -> Exception:
-    """What an error of SQLite means for the caller; the error itself if it is a fault of ours, in SQL or in the schema.
+    """What an error of SQLite means for the caller; the error itself if it is a fault of ours, in SQL or in the schema."""
+    return _meaning(getattr(error, "sqlite_errorcode", 0), type(error).__name__, str(error)) or error
+
+
+def _meaning(code: int, kind: str, text: str) -> Exception | None:
+    """What an error of SQLite means, by its result code (0 if the driver made it up itself) and kind; None for a fault of ours.
 
     A full disk, a held lock, a file that cannot be read or written are an absence, each with a code of its own.
     `SQLITE_ERROR` is what is left: no such table or column, a wrong statement.
     """
-    if isinstance(error, sqlite3.IntegrityError):
-        return RowRefused(str(error))
-    if isinstance(error, sqlite3.OperationalError) and _code(error) != sqlite3.SQLITE_ERROR:
-        return StoreAway(str(error))
-    return error
-
-
-def _code(error: sqlite3.Error) -> int:
-    """The primary result code; an error that the driver made up itself has none."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if kind == "IntegrityError":
+        return RowRefused(text)
+    if kind == "OperationalError" and code & 0xFF not in (0, sqlite3.SQLITE_ERROR):
+        return StoreAway(text)
+    return None
