@@ -27,6 +27,7 @@ from berid.base.secret import Vault, load_key
 from berid.config import Config
 from berid.dialects.requests import RequestLog
 from berid.dialects.web import make_app
+from berid.flow.dispatch import watch_lanes
 from berid.flow.links import Links
 from berid.flow.manage import verify_ledger
 from berid.flow.notify import Notifier
@@ -181,6 +182,7 @@ class App:
             self._links = Links(rt)
             await self._links.once()
             self._spawn("links", self._links.run())
+            self._spawn("lanes", watch_lanes(rt))
         if "worker" in roles:
             self._notifier = Notifier(rt)
             self._spawn("notifier", self._notifier.run())
@@ -223,7 +225,9 @@ class App:
         await asyncio.gather(*(listener.close() for listener in self._listeners))
         for listener in rt.listeners.values():
             await listener.shut(rt)
-        await self._cancel("links", "notifier", "sweeper", "retention", "books", "depths", "certificate", "requests")
+        await self._cancel(
+            "links", "lanes", "notifier", "sweeper", "retention", "books", "depths", "certificate", "requests"
+        )
         if self._requests is not None:
             await self._requests.write()
         if self._links is not None:

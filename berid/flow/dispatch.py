@@ -29,6 +29,7 @@ from berid.flow.consent import STOP, Stop, stopped_by_rules
 from berid.flow.ports import Connector, Outcome, Runtime
 from berid.flow.settle import apply_report, read_report, remember_sent
 from berid.queue.lanes import Lane
+from berid.store import jobs
 from berid.store.hot import HotTx, StoreAway, Tracked, Verb
 
 log = logging.getLogger("berid.dispatch")
@@ -49,8 +50,16 @@ LEASE_PAGE = 500
 PARCEL = 200
 """Deliveries in one parcel at most: one intent, one hand-over."""
 
-IDLE_POLL_S = 0.05
-"""How often an idle lane looks into the table for work that another process accepted or whose time has come."""
+LOOK_S = (0.1, 1.0)
+"""How long to wait, at least and at most, before looking into the table again for work that another process accepted or whose time
+has come."""
+
+LOOK_SHARE = 5
+"""A look takes one in so many parts of the time, within these bounds. It costs us a millisecond, and the database ten more for a
+thousand accounts whose plans wait for their time."""
+
+IDLE_S = 0.05
+"""How long a dispatcher with nothing to do waits before it looks at its connector again."""
 
 RETRY_S = (1, 2, 5, 10, 20, 40, 60)
 """Waits before trying a delivery again when the carrier said "not now" and no other connector can take it."""
@@ -219,7 +228,6 @@ def _queue_again(changes: Changes, row: Tracked, connector_id: int, due_ms: int)
     lane = rt.lanes.get(f"c{connector_id}")
     if lane is not None:
         lane.spill(row.priority, row.account_id)
-        lane.wake.set()
 
 
 async def _take_parked(tx: HotTx, changes: Changes, connector_id: int, waiting: dict[str, tuple[Tracked, int]]) -> None:
@@ -320,6 +328,24 @@ DROP: Verb[int, None] = Verb("drop", 60, _drop)
 """Jobs of deliveries that are no longer waiting (cancelled, expired, settled elsewhere)."""
 
 
+async def watch_lanes(rt: Runtime) -> None:
+    """Look into the table, for ever, for due work of the lanes that this process serves: accepted by another process, or its time
+    has come. Read beside the path, for all lanes at once: a lease would make everybody's commit wait."""
+    while True:
+        begun_s = rt.clock.ticks_s()
+        try:
+            async with rt.store.read() as tx:
+                due = await jobs.due_lanes(tx, "c", rt.clock.now_ms())
+        except StoreAway:
+            due = []  # whoever has something to write says so
+        for name, priority in due:
+            lane = rt.lanes.get(name)
+            if lane is not None:
+                lane.spill(priority, 0)
+        shortest_s, longest_s = LOOK_S
+        await rt.clock.sleep(min(max(shortest_s, (rt.clock.ticks_s() - begun_s) * LOOK_SHARE), longest_s))
+
+
 class Dispatcher:
     """Drives one connector. `run` until cancelled; then `drain` to give back what was not sent."""
 
@@ -345,7 +371,6 @@ class Dispatcher:
         self._sending: set[asyncio.Task[None]] = set()
         self._cursors = [-1, -1, -1]
         self._is_refilling = False
-        self._polled_s = 0.0
         self._is_stopping = False
         connector.on_room(self.lane.wake.set)
 
@@ -353,6 +378,7 @@ class Dispatcher:
         """Send until cancelled."""
         rt, lane, connector = self._rt, self.lane, self._connector
         rt.lanes[lane.name] = lane
+        lane.spill(1, 0)  # what was there before
         while True:
             lane.wake.clear()
             now_s = rt.clock.ticks_s()
@@ -361,7 +387,7 @@ class Dispatcher:
                 await self._pass_on()
                 await self._wait(SILENT_SWITCH_S)
                 continue
-            self._refill(now_s)
+            self._refill()
             room, reserved = connector.room() if self._is_on else (0, 0)
             parcel = lane.take(min(room, PARCEL), min(reserved, max(0, min(room, PARCEL)))) if room > 0 else []
             if parcel:
@@ -371,7 +397,7 @@ class Dispatcher:
                 # Give others the loop; an unlimited connector would otherwise fill its window in one go.
                 await asyncio.sleep(0)
                 continue
-            await self._wait(IDLE_POLL_S)
+            await self._wait(IDLE_S)
 
     @property
     def _is_on(self) -> bool:
@@ -400,30 +426,29 @@ class Dispatcher:
                 lane.push(kept)
                 self._keep(self._sending, self._give_back(others, self._id))
 
-    def _refill(self, now_s: float) -> None:
-        """Start a lease when the memory runs low and the table may have something."""
+    def _refill(self) -> None:
+        """Start a lease when the table may have something that there is room for; the first priority is never without."""
         lane = self.lane
         if self._is_refilling or not self._is_on:
             return
-        is_due = now_s - self._polled_s >= IDLE_POLL_S
-        if (lane.has_spilled and lane.room * 2 >= lane.capacity) or is_due:
+        is_low = lane.has_spilled and lane.room * 2 >= lane.capacity
+        if is_low or (lane.has_spilled_of(0) and lane.waiting(0) < PARCEL):
             self._is_refilling = True
-            self._polled_s = now_s
             self._keep(self._sending, self._lease())
 
     async def _lease(self) -> None:
         """Lease what fits, in order of priority."""
         rt, lane = self._rt, self.lane
         try:
-            room = min(lane.room, LEASE_PAGE)
+            room, spills = min(lane.room, LEASE_PAGE), lane.spills
             # The first priority never waits for room that the others take.
             ask = _Refill(lane.name, [max(room, PARCEL), room, room], self._cursors, rt.clock.now_ms(), rt.slot)
-            rows = (await rt.store.hot.do(LEASE, [ask]))[0]
+            rows = (await rt.store.lease(LEASE, [ask]))[0]
             left = room
             for priority, found in enumerate(ask.found):
                 asked = ask.rooms[priority] if priority == 0 else min(ask.rooms[priority], left)
                 if found < asked:
-                    lane.drained(priority)
+                    lane.drained(priority, spills)
                 left -= found
             await self._admit(rows)
         except StoreAway as error:
@@ -578,14 +603,14 @@ class Dispatcher:
             except StoreAway:
                 return
             if lane is not None:
-                lane.wake.set()
+                lane.spill(1, 0)  # they are there now
 
     def _refill_for_passing_on(self) -> None:
         """Lease from the table only if some route has another connector that could take the work."""
         rt = self._rt
         for route in rt.directory.routes:
             if self._id in route.connectors and best_connector(rt, route, self._id) != self._id:
-                self._refill(rt.clock.ticks_s())
+                self._refill()
                 return
 
     def _keep(self, tasks: set[asyncio.Task[None]], work: Any) -> None:

@@ -170,4 +170,3 @@ def _wake(rt: Runtime, lane_name: str, account_id: int) -> None:
     lane = rt.lanes.get(lane_name)
     if lane is not None:
         lane.spill(1, account_id)
-        lane.wake.set()

@@ -24,7 +24,7 @@ from berid.flow.endpoints import change_endpoint
 from berid.flow.ports import Bundle, Runtime, Tell
 from berid.net import NetError
 from berid.queue.lanes import Lane
-from berid.store import binds, callbacks
+from berid.store import binds, callbacks, jobs
 from berid.store.hot import HotTx, StoreAway, Verb
 
 log = logging.getLogger("berid.notify")
@@ -148,8 +148,9 @@ class Notifier:
         rt = self._rt
         while True:
             try:
-                now_ms = rt.clock.now_ms()
-                for lane_name in await due_callback_lanes(rt, now_ms):
+                async with rt.store.read() as tx:
+                    due = await jobs.due_lanes(tx, "h", rt.clock.now_ms())
+                for lane_name, _ in due:
                     if not _waits_for_bind(rt, lane_name):
                         self._serve(lane_name)
             except StoreAway:
@@ -169,7 +170,6 @@ class Notifier:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         host.lane.spill(1, 0)
-        host.lane.wake.set()
 
     async def drain(self) -> None:
         """Let calls that are under way end and be recorded, within their time limit; give the rest back."""
@@ -177,14 +177,6 @@ class Notifier:
             host.stop()
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-async def due_callback_lanes(rt: Runtime, now_ms: int) -> list[str]:
-    """The callback lanes that have due work nobody holds."""
-    from berid.store.jobs import due_lanes
-
-    async with rt.store.read() as tx:
-        return await due_lanes(tx, "h", now_ms)
 
 
 class _Host:
@@ -232,16 +224,16 @@ class _Host:
             await self._record([_Try(rt, left, 0, "", 0, 0, rt.clock.now_ms(), lane.name)])
 
     async def _refill(self) -> None:
-        rt, lane = self._rt, self.lane
+        rt, lane, spills = self._rt, self.lane, self.lane.spills
         ask = _Ask(lane.name, lane.room, rt.clock.now_ms(), rt.slot, self._cursor)
         try:
-            bundles = (await rt.store.hot.do(LEASE, [ask]))[0]
+            bundles = (await rt.store.lease(LEASE, [ask]))[0]
         except StoreAway:
             lane.drained(1)  # the notifier will find it again
             return
         self._cursor = ask.cursor
         if ask.found < lane.room:
-            lane.drained(1)
+            lane.drained(1, spills)
         lane.push(bundles)
 
     def _start_calls(self, bundles: list[Bundle]) -> None:

@@ -278,9 +278,6 @@ class Sweeper:
                 freed += await jobs.free_leases_of_others(tx, (beats.keys() - dead) | {rt.slot})
         if freed:
             log.info("leases ran out", extra={"jobs": freed})
-        for lane in rt.lanes.values():
-            if freed:
-                lane.spill(1, 0)
         await self._resolve_due(now_ms)
         minute = now_ms // 60_000
         if minute != self._minute:
@@ -301,14 +298,12 @@ class Sweeper:
             if now_ms < expected_ms:
                 async with rt.store.transaction() as tx:
                     await jobs.keep_due(tx, now_ms, expected_ms)
-                for lane in rt.lanes.values():
-                    lane.wake.set()
         self._seen_ms, self._seen_s = now_ms, now_s
 
     async def _resolve_due(self, now_ms: int) -> None:
         rt = self._rt
         while True:
-            found = (await rt.store.hot.do(LEASE_CLOCK, [_Clock(PAGE, now_ms, rt.slot)]))[0]
+            found = (await rt.store.lease(LEASE_CLOCK, [_Clock(PAGE, now_ms, rt.slot)]))[0]
             if not found:
                 return
             await look_again(rt, [identifier for kind, identifier in found if kind == "resolve"], "resolve")

@@ -36,7 +36,7 @@ class Lane(Generic[T]):
     a full lane never sends a one-time password the long way through the table.
     """
 
-    __slots__ = ("_by_account", "_held", "_round", "_size", "_spilled", "capacity", "name", "wake")
+    __slots__ = ("_by_account", "_held", "_round", "_size", "_spilled", "capacity", "name", "spills", "wake")
 
     def __init__(self, name: str, capacity: int) -> None:
         self.name = name
@@ -47,7 +47,9 @@ class Lane(Generic[T]):
         self._round: tuple[deque[int], ...] = tuple(deque() for _ in PRIORITIES)
         self._size = 0
         self._held = 0
-        self._spilled: set[tuple[int, int]] = set()
+        self._spilled: tuple[dict[int, int], ...] = tuple({} for _ in PRIORITIES)
+        self.spills = 0
+        """How often it was noted that the table holds something."""
 
     def __len__(self) -> int:
         return self._size
@@ -63,9 +65,8 @@ class Lane(Generic[T]):
         False: the work is to be written without a lease; the lane remembers that the table has some of this account.
         """
         limit = self.capacity * 2 if priority == 0 else self.capacity
-        if (priority, account_id) in self._spilled or self._size + self._held + count > limit:
-            self._spilled.add((priority, account_id))
-            self.wake.set()
+        if account_id in self._spilled[priority] or self._size + self._held + count > limit:
+            self.spill(priority, account_id)
             return False
         self._held += count
         return True
@@ -130,15 +131,28 @@ class Lane(Generic[T]):
         self._size = 0
         return items
 
+    def waiting(self, priority: int) -> int:
+        """How many items of a priority are in memory."""
+        return sum(map(len, self._by_account[priority].values()))
+
     @property
     def has_spilled(self) -> bool:
         """Whether the table may hold due work of this lane that is not in memory."""
-        return bool(self._spilled)
+        return any(self._spilled)
+
+    def has_spilled_of(self, priority: int) -> bool:
+        """Whether it may hold some of this priority."""
+        return bool(self._spilled[priority])
 
     def spill(self, priority: int, account_id: int) -> None:
-        """Note that the table holds work of this account."""
-        self._spilled.add((priority, account_id))
+        """Note that the table holds work of this account; 0 if it is not known of which."""
+        self.spills += 1
+        self._spilled[priority][account_id] = self.spills
+        self.wake.set()
 
-    def drained(self, priority: int) -> None:
-        """Note that a lease of this priority found less than it asked for: the table holds nothing more that is due."""
-        self._spilled = {spilled for spilled in self._spilled if spilled[0] != priority}
+    def drained(self, priority: int, spills: int | None = None) -> None:
+        """Note that the table holds nothing of this priority that is due: a lease, begun when there had been so many `spills`,
+        found less than it asked for. What was noted since is still there."""
+        noted = self._spilled[priority]
+        for account_id in [each for each, spill in noted.items() if spills is None or spill <= spills]:
+            del noted[account_id]

@@ -10,10 +10,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
@@ -23,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from berid.base.clock import Clock
-from berid.store.hot import HotDriver, HotStore, StoreAway
+from berid.store.hot import HotStore, Item, Result, StoreAway, Verb
 from berid.store.hot_kept import Turn
 
 Tx = AsyncConnection
@@ -39,9 +38,12 @@ BUSY_TIMEOUT_MS = 5_000
 class Store:
     """An open database. Made by `open_store`; `close` it last."""
 
-    def __init__(self, url: str, engine: AsyncEngine, hot: HotStore, write_lock: Turn | None) -> None:
+    def __init__(
+        self, url: str, engine: AsyncEngine, hot: HotStore, aside: HotStore | None, write_lock: Turn | None
+    ) -> None:
         self.url = url
         self.hot = hot
+        self._aside = aside
         self._engine = engine
         self._lock = write_lock
         # SQLite's reads are of one moment by nature; PostgreSQL's, if asked to be.
@@ -80,8 +82,20 @@ class Store:
             async with self._reader.connect() as connection:
                 yield connection
 
+    async def lease(self, verb: Verb[Item, Result], items: Sequence[Item]) -> list[Result]:
+        """As `hot.do`, for work that takes its time and that nobody waits for. It sees what `hot` was asked for before.
+
+        On PostgreSQL it has a connection of its own, so that no commit waits for it.
+        """
+        if self._aside is None:
+            return await self.hot.do(verb, items)
+        await self.hot.passed()
+        return await self._aside.do(verb, items)
+
     async def close(self) -> None:
         """Finish the hot path's work and let all connections go."""
+        if self._aside is not None:
+            await self._aside.stop()
         await self.hot.stop()
         await self._engine.dispose()
 
@@ -130,22 +144,24 @@ async def open_store(
     to an embedded database. Raises `StoreAway` when it cannot be reached.
     """
     engine = make_engine(url)
-    driver: HotDriver[Any]
-    write_lock: Turn | None = None
     if engine.dialect.name == "sqlite":
         from berid.store.hot_sqlite import SqliteDriver
 
-        write_lock = Turn()
-        driver = sqlite = SqliteDriver(sqlite_path(url), write_lock, lock)
+        write_lock: Turn | None = Turn()
+        sqlite = SqliteDriver(sqlite_path(url), write_lock, lock)
         await sqlite.connect()
+        hot, aside = HotStore(sqlite, clock, observe=observe), None
     else:
         from berid.store.hot_postgres import PostgresDriver
 
-        driver = postgres = PostgresDriver(url)
+        write_lock = None
+        postgres = PostgresDriver(url)
         await postgres.connect()
-    hot = HotStore(driver, clock, observe=observe)
+        hot = HotStore(postgres, clock, observe=observe)
+        aside = HotStore(PostgresDriver(url), clock, observe=observe)
+        aside.start()
     hot.start()
-    return Store(url, engine, hot, write_lock)
+    return Store(url, engine, hot, aside, write_lock)
 
 
 def sqlite_path(url: str) -> Path:

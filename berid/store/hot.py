@@ -368,6 +368,8 @@ class HotStore:
         self._group_max = group_max
         self._observe = observe
         self._asks: deque[_Ask] = deque()
+        self._latest: asyncio.Future[list[Any]] | None = None
+        """The answer to what was asked last."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
@@ -397,12 +399,18 @@ class HotStore:
         """As `do`, but an item's own exception is given in its place, so that the others can go on."""
         return await self._ask(verb, items)
 
+    async def passed(self) -> None:
+        """Wait until it is known what became of everything that was asked until now."""
+        if self._latest is not None:
+            await asyncio.wait([self._latest])
+
     def _ask(self, verb: Verb[Item, Result], items: Sequence[Item]) -> asyncio.Future[list[Result | Exception]]:
         future: asyncio.Future[list[Result | Exception]] = asyncio.get_running_loop().create_future()
         if self._is_stopping:
             future.set_exception(StoreAway("the process is stopping"))
             return future
         self._asks.append(_ask(verb, list(items), future))
+        self._latest = future
         self._wake.set()
         return future
 

@@ -2,8 +2,8 @@
 
 A statement costs a round trip whatever it does: fifty microseconds of ours, as many of the server's, and the wait. So what a
 group has kept (`hot_kept.py`) travels as one statement with a part (`_PARTS`) for each kind of change. A part takes its rows
-as one array of composite values: asyncpg writes those three times faster than an array for each column. Only many rows of one
-table go by COPY, which is made for that. A group of ordinary work is one such statement that commits itself.
+as one array of composite values: asyncpg writes those three times faster than an array for each column. A group of ordinary
+work is one such statement that commits itself.
 
 Several processes may write at once. Rows are always locked in the order of their ids; where two processes still meet crosswise,
 PostgreSQL ends one of them, which is a `StoreConflict`, and `HotStore` repeats its group.
@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,9 +68,6 @@ _SETTINGS = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-
-COPY_ROWS = 256
-"""New rows of one table from which COPY is cheaper than a part of the common statement, although it takes two round trips."""
 
 CAREFUL_GROUPS = 200
 """Groups that read what they would believe, after a belief that was wrong."""
@@ -419,37 +416,25 @@ class PostgresTx(KeptTx):
                 return
             await self.take_turn(waits=True)
             self.connection = await self._driver.connect()
-            if not any(map(_is_copied, kept.items())):
-                self._take_started(kept, await self.connection.fetch(*_asked(kept)))
-                return
-            await self._begin()
-            await self.write(kept)
-        else:
-            await self.flush()
+            self._take_started(kept, await self.connection.fetch(*_asked(kept)))
+            return
+        await self.flush()
         if await self.connection.execute("COMMIT") != "COMMIT":
             raise RuntimeError("a statement of this transaction had failed, and its verb went on")
 
     async def open(self) -> None:
         """See `KeptTx.open`."""
         self.connection = await self._driver.connect()
-        await self._begin()
-
-    async def _begin(self) -> None:
         try:
             await self.connection.execute("BEGIN")
         except TROUBLE as error:
             self.is_away = True
             # Nothing has happened yet. A new connection may serve, if there is a server.
             raise StoreConflict(_words(error)) from None
-        self.has_begun = True
 
     async def write(self, kept: dict[str, list[tuple[Any, ...]]]) -> None:
         """See `KeptTx.write`."""
-        for table, rows in [part for part in kept.items() if _is_copied(part)]:
-            await self._do(self.connection.copy_records_to_table(table, records=rows, columns=HOT_COLUMNS[table]))
-            del kept[table]
-        if kept:
-            self._take_started(kept, await self._do(self.connection.fetch(*_asked(kept))))
+        self._take_started(kept, await self._do(self.connection.fetch(*_asked(kept))))
 
     def _take_started(self, kept: Iterable[str], rows: Iterable[Any]) -> None:
         if "start" in kept:
@@ -511,11 +496,6 @@ def _proved(part: str) -> str:
         return "SELECT EXISTS (SELECT FROM delivery WHERE state = 'sending' AND connector_id = $1 AND id = ANY($2::bigint[]))"
     keys = " AND ".join(f"{key} = ${place}" for place, key in enumerate(PROOFS[part], 1))
     return f"SELECT EXISTS (SELECT FROM {part} WHERE {keys})"
-
-
-def _is_copied(part: tuple[str, Sequence[Any]]) -> bool:
-    name, rows = part
-    return len(rows) > COPY_ROWS and name in HOT_COLUMNS
 
 
 def _asked(kept: dict[str, list[tuple[Any, ...]]]) -> list[Any]:

@@ -20,20 +20,37 @@ LOOKED_AT = 5_000
 """How many jobs `past_validity` looks at: ten milliseconds of the database's time, for which nobody on the path has to wait."""
 
 
-async def due_lanes(tx: Tx, prefix: str, now_ms: int) -> list[str]:
-    """The lanes beginning with the letter `prefix` that have due work which nobody holds. Skips along the index
-    from lane to lane."""
-    rows = await tx.execute(
-        text(
-            "WITH RECURSIVE lanes(lane) AS (SELECT (SELECT min(lane) FROM job WHERE lane >= :low AND lane < :high "
-            "AND lease_until_ms = 0 AND buried_ms = 0) UNION ALL SELECT (SELECT min(j.lane) FROM job j WHERE "
-            "j.lane > lanes.lane AND j.lane < :high AND j.lease_until_ms = 0 AND j.buried_ms = 0) FROM lanes "
-            "WHERE lanes.lane IS NOT NULL) SELECT lane FROM lanes WHERE lane IS NOT NULL AND EXISTS (SELECT 1 FROM job j "
-            "WHERE j.lane = lanes.lane AND j.due_ms <= :now AND j.lease_until_ms = 0 AND j.buried_ms = 0)"
-        ),
-        {"low": prefix, "high": chr(ord(prefix) + 1), "now": now_ms},
+_DUE = text(
+    """
+    WITH RECURSIVE ready AS NOT MATERIALIZED (
+        SELECT lane, priority, account_id, due_ms FROM job WHERE lease_until_ms = 0 AND buried_ms = 0
+    ),
+    lanes (lane) AS (
+        SELECT (SELECT min(lane) FROM ready WHERE lane >= :low AND lane < :high)
+        UNION ALL
+        SELECT (SELECT min(r.lane) FROM ready r WHERE r.lane > lanes.lane AND r.lane < :high) FROM lanes WHERE lane IS NOT NULL
+    ),
+    account (lane, priority, id) AS (
+        SELECT l.lane, p.priority,
+            (SELECT min(account_id) FROM ready r WHERE r.lane = l.lane AND r.priority = p.priority)
+        FROM lanes l CROSS JOIN (SELECT 0 AS priority UNION ALL SELECT 1 UNION ALL SELECT 2) p WHERE l.lane IS NOT NULL
+        UNION ALL
+        SELECT a.lane, a.priority,
+            (SELECT min(account_id) FROM ready r WHERE r.lane = a.lane AND r.priority = a.priority AND account_id > a.id)
+        FROM account a WHERE a.id IS NOT NULL AND (SELECT min(due_ms) FROM ready r
+            WHERE r.lane = a.lane AND r.priority = a.priority AND account_id = a.id) > :now
     )
-    return [row[0] for row in rows]
+    SELECT DISTINCT a.lane, a.priority FROM account a WHERE a.id IS NOT NULL AND (SELECT min(due_ms) FROM ready r
+        WHERE r.lane = a.lane AND r.priority = a.priority AND account_id = a.id) <= :now
+    """
+)
+"""Skips along the index from lane to lane, and in each from account to account until one has something due."""
+
+
+async def due_lanes(tx: Tx, prefix: str, now_ms: int) -> list[tuple[str, int]]:
+    """The lanes beginning with the letter `prefix` that have due work which nobody holds, with each priority that has some."""
+    rows = await tx.execute(_DUE, {"low": prefix, "high": chr(ord(prefix) + 1), "now": now_ms})
+    return [(row[0], row[1]) for row in rows]
 
 
 class LaneDepth(NamedTuple):

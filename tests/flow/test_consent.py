@@ -22,7 +22,7 @@ from berid.domain.suppression import ALL, Book, Consent, ConsentType, Reason, Re
 from berid.flow import consent as flow
 from berid.flow.accept import accept
 from berid.flow.consent import PAGE, Form
-from berid.flow.dispatch import Dispatcher
+from berid.flow.dispatch import Dispatcher, watch_lanes
 from berid.flow.load import spread
 from berid.flow.manage import Office
 from berid.flow.ports import Report, Runtime
@@ -700,12 +700,12 @@ async def dispatching(rt: Runtime) -> AsyncIterator[Carrier]:
     """A connector that runs while the block does; at its end all that it began is recorded."""
     carrier = Carrier()
     dispatcher = Dispatcher(rt, carrier)
-    task = asyncio.get_running_loop().create_task(dispatcher.run())
+    running = asyncio.gather(dispatcher.run(), watch_lanes(rt), return_exceptions=True)
     try:
         yield carrier
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
         await dispatcher.drain()
 
 
@@ -717,8 +717,6 @@ async def until(rt: Runtime, clock: FakeClock, store_url: str, states: Sequence[
             if [row[1] for row in rows] == list(states):
                 return rows
             await clock.advance(0.1)
-            for lane in rt.lanes.values():
-                lane.wake.set()
             await asyncio.sleep(0.005)
 
 

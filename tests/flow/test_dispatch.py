@@ -10,10 +10,10 @@ import pytest
 from msgspec import structs
 
 from berid.domain.errors import Temporary, Throttled
-from berid.domain.message import Outgoing, Sent
+from berid.domain.message import Outgoing, Priority, Sent
 from berid.domain.routing import ConnectorSettings
 from berid.flow.accept import LEASE_MS, accept
-from berid.flow.dispatch import LANE_CAPACITY, LANE_LEAST, LANE_SECONDS, RETRY_S, Dispatcher
+from berid.flow.dispatch import LANE_CAPACITY, LANE_LEAST, LANE_SECONDS, RETRY_S, Dispatcher, watch_lanes
 from berid.flow.ports import Report, Runtime
 from berid.flow.sweep import Sweeper, recover_connector
 from berid.store.hot import HotTx, StoreAway, Verb
@@ -197,6 +197,44 @@ async def test_a_lane_holds_what_its_connector_takes_in_some_seconds(rt: Runtime
     lane.empty()
     dispatcher._fit(clock.ticks_s())
     assert lane.capacity == LANE_CAPACITY, "how fast it is now nobody knows"
+
+
+async def test_what_another_process_accepted_is_found(rt: Runtime) -> None:
+    await accept(rt, make_caller(rt), make_submission(*NUMBERS))  # nobody here serves its lane
+    dispatcher, clock = Dispatcher(rt, Far()), rt.clock  # type: ignore[arg-type]
+    assert isinstance(clock, FakeClock)
+    lane = rt.lanes[dispatcher.lane.name] = dispatcher.lane
+    looking = asyncio.ensure_future(watch_lanes(rt))
+    await asyncio.wait_for(lane.wake.wait(), 5)
+    assert (lane.has_spilled_of(1), lane.has_spilled_of(0)) == (True, False)
+    dispatcher._refill()
+    await asyncio.gather(*dispatcher._sending)
+    assert [outgoing.recipient for outgoing in lane.take(5)] == [*NUMBERS]
+    assert not lane.has_spilled
+
+    due_ms = clock.now_ms() + 5_000
+    await accept(rt, make_caller(rt), make_submission(NUMBERS[0], due_ms=due_ms))
+    async with asyncio.timeout(10):
+        while not lane.has_spilled:
+            await clock.advance(0.1)
+            await asyncio.sleep(0.001)
+    assert clock.now_ms() >= due_ms
+    looking.cancel()
+
+
+async def test_a_one_time_password_in_the_table_finds_room_in_a_full_lane(rt: Runtime) -> None:
+    await accept(rt, make_caller(rt), make_submission(NUMBERS[0], priority=Priority.OTP))
+    dispatcher = Dispatcher(rt, Far())  # type: ignore[arg-type]
+    lane = dispatcher.lane
+    await _accept(rt, dispatcher, NUMBERS[1])
+    lane.capacity = 1
+    lane.spill(1, 0)
+    dispatcher._refill()
+    assert not dispatcher._sending, "there is no room"
+    lane.spill(0, 0)
+    dispatcher._refill()
+    await asyncio.gather(*dispatcher._sending)
+    assert [outgoing.recipient for outgoing in lane.take(5)] == [*NUMBERS]
 
 
 async def _accept(rt: Runtime, dispatcher: Dispatcher, *numbers: str) -> None:

@@ -69,6 +69,23 @@ def test_a_full_lane_sends_new_work_to_the_table_and_keeps_an_accounts_order() -
     assert lane.admit(1, 1, 1)
 
 
+def test_what_is_left_in_the_table_is_known_by_priority() -> None:
+    lane = filled(*(Item(1, 2) for _ in range(10)), capacity=10)
+    assert not lane.has_spilled
+    lane.wake.clear()
+    lane.spill(0, 0)
+    assert lane.wake.is_set()
+    assert not lane.admit(2, 1, 1)
+    lane.drained(0)
+    assert [lane.has_spilled_of(priority) for priority in (0, 1, 2)] == [False, False, True]
+    spills = lane.spills
+    assert not lane.admit(2, 2, 1)
+    lane.drained(2, spills)
+    assert lane.has_spilled_of(2), "of the second account it was noted later"
+    lane.drained(2)
+    assert not lane.has_spilled
+
+
 def test_a_full_lane_still_takes_one_time_passwords() -> None:
     lane = filled(*(Item(1, 2) for _ in range(10)), capacity=10)
     assert lane.admit(0, 1, 1)

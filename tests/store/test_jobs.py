@@ -65,3 +65,40 @@ async def test_what_is_sending_is_found_whoever_has_its_lease(store_url: str) ->
         assert sorted(await jobs.found_sending(tx, 1, 9)) == [10, 11]
         assert len(await jobs.found_sending(tx, 1, 1)) == 1
     await store.close()
+
+
+async def test_lanes_with_due_work_are_told_with_its_priority(store_url: str) -> None:
+    store = await open_store(store_url, SystemClock())
+    rows = (
+        # lane, priority, account, due, leased, buried
+        ("c1", 2, 1, 0, 0, 0),
+        ("c1", 1, 1, 100, 0, 0),  # its time has not come
+        ("c1", 1, 2, 100, 0, 0),
+        ("c2", 0, 1, 100, 0, 0),
+        ("c2", 0, 2, 50, 0, 0),  # behind another account's that is not due
+        ("c2", 0, 3, 100, 0, 0),
+        ("c3", 1, 1, 0, 70, 0),  # somebody has it
+        ("c4", 1, 1, 0, 0, 60),  # a person must look at it
+        ("clock", 1, 1, 0, 0, 0),
+        ("hexample.com", 1, 1, 0, 0, 0),
+    )
+    async with store.transaction() as tx:
+        for identifier, (lane, priority, account_id, due_ms, leased_ms, buried_ms) in enumerate(rows, 10):
+            await tx.execute(
+                insert(tables.job).values(
+                    id=identifier,
+                    kind="dispatch",
+                    lane=lane,
+                    priority=priority,
+                    account_id=account_id,
+                    due_ms=due_ms,
+                    lease_until_ms=leased_ms,
+                    attempts=int(leased_ms > 0),
+                    buried_ms=buried_ms,
+                )
+            )
+    async with store.read() as tx:
+        assert sorted(await jobs.due_lanes(tx, "c", 50)) == [("c1", 2), ("c2", 0), ("clock", 1)]
+        assert await jobs.due_lanes(tx, "h", 50) == [("hexample.com", 1)]
+        assert sorted(await jobs.due_lanes(tx, "c", 49)) == [("c1", 2), ("clock", 1)]
+    await store.close()

@@ -93,6 +93,41 @@ async def test_ordinary_and_hot_writes_interleave(store: Store) -> None:
     assert await ask(store.url, "SELECT count(*) FROM event") == [(500,)]
 
 
+async def test_no_commit_on_postgresql_waits_for_a_lease(postgres_url: str) -> None:
+    await make_tables(postgres_url)
+    store = await open_store(postgres_url, SystemClock())
+    has_begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def take_long(tx: HotTx, ids: list[int]) -> list[None]:
+        await tx.lease("c1", 1, 10, 0, 1, 1, -1)
+        has_begun.set()
+        await may_end.wait()
+        return [None for _ in ids]
+
+    leasing = asyncio.ensure_future(store.lease(Verb("lease", 1, take_long), [1]))
+    await has_begun.wait()
+    await asyncio.wait_for(store.hot.do(WRITE, [1]), 5)
+    assert await ask(store.url, "SELECT id FROM event") == [(1,)]
+    may_end.set()
+    await leasing
+    await store.close()
+
+
+async def test_a_lease_sees_what_was_asked_before(store: Store) -> None:
+    async def count(tx: HotTx, ids: list[int]) -> list[int]:
+        return [len(await tx.lease("c1", 1, 10, 1, 2, 1, -1)) for _ in ids]
+
+    async def wait_for_work(tx: HotTx, ids: list[int]) -> list[None]:
+        await asyncio.sleep(0.01)
+        await tx.insert("job", [row("job", id=identifier, lane="c1", priority=1) for identifier in ids])
+        return [None for _ in ids]
+
+    writing = asyncio.ensure_future(store.hot.do(Verb("work", 2, wait_for_work), [1]))
+    await asyncio.sleep(0)
+    assert await store.lease(Verb("lease", 1, count), [1]) == [1]
+    await writing
+
+
 async def test_error_of_an_ordinary_write_shows_no_value(store: Store) -> None:
     async with store.transaction() as tx:
         await tx.execute(insert(tables.callback_endpoint).values(id=1, sealed_secret="s3cret"))
