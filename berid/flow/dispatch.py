@@ -51,7 +51,7 @@ PARCEL = 200
 """Deliveries in one parcel at most: one intent, one hand-over."""
 
 LOOK_S = (0.1, 1.0)
-"""How long to wait, at least and at most, before looking into the table again for work that another process accepted or whose time
+"""How long to wait, at least and at most, before looking into the table again for what another process accepted or whose time
 has come."""
 
 LOOK_SHARE = 5
