@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import rows
+from bench import floors, rows
 from bench.stage import slow_sync
 
 ROWS = {
@@ -42,6 +42,8 @@ async def run(only: list[str], stores: list[str], size: rows.Size, slow: bool) -
 
     if "floor" in only:
         note("floor: bare ASGI answer", await rows.floor(size))
+        for store in stores:
+            note(f"floor: bare grouped insert, {store}", await floors.grouped_inserts(store))
     if "engine" in only:
         said = subprocess.run([sys.executable, "-m", "bench.smpp_engine"], capture_output=True, text=True, check=True)
         note("floor: SMPP engine alone", said.stdout.strip().splitlines())

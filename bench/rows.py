@@ -13,6 +13,7 @@ from urllib.parse import quote
 from sqlalchemy import text
 
 from bench import far
+from bench.floors import Disk, commit_times
 from bench.load import Render, Result, fire, get, post
 from bench.stage import SENDER, Stage, stage
 from berid.store import make_engine
@@ -252,14 +253,16 @@ async def overtaking(kind: str, preload: str, size: Size) -> Figures:
             await _checkpoint(ground)
         await asyncio.sleep(1.0)  # a connector that has just begun sends nothing for a second, to be safe with its rate
         sent: dict[str, float] = {}
-        waits = []
+        waits: list[asyncio.Future[Any]] = []
+        disk = Disk()
         for place in range(size.otps):
             recipient = f"{far.MARKED}{place:06d}9"
             body = json.dumps({"to": recipient}).encode()
             sent[recipient] = time.time()
             waits.append(asyncio.ensure_future(_one(ground.port, post("/api/v1/otp", ground.token, body))))
+            waits.append(asyncio.ensure_future(asyncio.to_thread(disk.sync)))
             await asyncio.sleep(0.05)
-        answers = await asyncio.gather(*waits)
+        answers = (await asyncio.gather(*waits))[::2]
         await asyncio.sleep(1.0)
         arrivals = ground.carrier.ask("arrivals")
         late = sorted(1000 * (arrivals[to] - at) for to, at in sent.items() if to in arrivals)
@@ -269,6 +272,7 @@ async def overtaking(kind: str, preload: str, size: Size) -> Figures:
             "arrived": len(late),
             "request to carrier p50 ms": round(late[len(late) // 2], 1) if late else None,
             "request to carrier p99 ms": round(late[int(len(late) * 0.99)], 1) if late else None,
+            "floor: one sync of the disk meanwhile": commit_times(disk.took_s),
             "RSS MB with the backlog": round(rss),
             **await _states(ground),
             "start to ready s": round(ground.restart(), 2),
