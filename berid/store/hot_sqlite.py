@@ -251,10 +251,10 @@ class WritingProcess(asyncio.Protocol):
         await asyncio.get_running_loop().create_unix_connection(lambda: process, sock=ours)
         try:
             await process._ask((str(path), PRAGMAS, CHECKPOINT_CHANGES, LOCK_TRIES))
-        except _Lost:
-            raise StoreAway("the process that writes the database does not start") from None
-        except StoreAway:
+        except BaseException as error:
             await process.end()
+            if isinstance(error, _Lost):
+                raise StoreAway("the process that writes the database does not start") from None
             raise
         return process
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -207,6 +208,21 @@ def _is_running(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"  # an ended process that nobody has asked about
+
+
+async def test_no_process_is_left_when_the_file_is_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "berid.db").write_bytes(b"a letter to nobody " * 500)
+    started: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def keep(*given: Any, **settings: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*given, **settings))
+        return started[-1]
+
+    monkeypatch.setattr("berid.store.hot_sqlite.subprocess.Popen", keep)
+    with pytest.raises(RuntimeError, match="not a database"):
+        await SqliteDriver(tmp_path / "berid.db").connect()
+    assert [process.returncode for process in started] == [0]
 
 
 async def test_value_that_the_file_cannot_hold_is_an_error_of_its_own(serving: tuple[HotStore, SqliteDriver]) -> None:
