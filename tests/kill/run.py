@@ -65,7 +65,7 @@ SETTLED = frozenset({*(state.value for state in FINAL), State.UNCERTAIN.value, S
 """Where a delivery may be when the load is over."""
 
 PASSES = dict.fromkeys(("accept", "start", "record", "settle", "tries", "web", "smpp", "notify"), (20, 120)) | {
-    "lease": (2, 30),
+    "lease": (1, 3),
     "receive": (2, 8),
     "cancel": (2, 8),
 }
