@@ -22,7 +22,6 @@ from berid.domain.message import (
     Accepted,
     AcceptedDelivery,
     Category,
-    Outgoing,
     Priority,
     State,
     Submission,
@@ -32,9 +31,9 @@ from berid.domain.pricing import quote
 from berid.domain.routing import Route
 from berid.domain.rules import QUIET
 from berid.domain.spending import Spent, day_of, first_of_month, is_capped, why_capped
-from berid.flow.ports import Prepared, Runtime
+from berid.flow.ports import Fresh, Prepared, Runtime
 from berid.store import ledger
-from berid.store.hot import HotTx, Verb
+from berid.store.hot import HotTx, Tracked, Verb
 
 PAGE = 1_000
 """Recipients that fit one commit. A larger request is loaded page by page and leaves only when all of it is there."""
@@ -572,7 +571,6 @@ def accepted_of(order: Order, left: dict[int, int]) -> Accepted:
 def message_row(order: Order, state: str) -> tuple[Any, ...]:
     """The row of table `message`, in the order of `HOT_COLUMNS`."""
     submission, caller = order.submission, order.caller
-    options = msgspec.json.encode(submission.options).decode() if submission.options else ""
     refused = (
         msgspec.json.encode([(number, refusal.kind.value) for number, refusal in order.refused]).decode()
         if order.refused
@@ -594,7 +592,7 @@ def message_row(order: Order, state: str) -> tuple[Any, ...]:
         order.prepared.parts,
         submission.reference,
         submission.cancel_key,
-        options,
+        _options(submission),
         state,
         len(order.lines),
         order.ids[0] if order.ids else 0,
@@ -606,6 +604,10 @@ def message_row(order: Order, state: str) -> tuple[Any, ...]:
         order.due_ms,
         order.expires_ms + _longest_hold_ms(order),
     )
+
+
+def _options(submission: Submission) -> str:
+    return msgspec.json.encode(submission.options).decode() if submission.options else ""
 
 
 def _longest_hold_ms(order: Order) -> int:
@@ -721,14 +723,29 @@ def _push(orders: list[Order]) -> None:
             order.rt.lanes[lane].push(_outgoing(order, lane), held=count)
 
 
-def _outgoing(order: Order, lane: str) -> list[Outgoing]:
+def _outgoing(order: Order, lane: str) -> list[Fresh]:
     """The deliveries of one lane, as a connector needs them."""
-    message_id, account_id, priority = order.message_id, order.caller.account.id, int(order.priority)
-    sender, dialect, expires_ms = order.submission.sender, order.caller.dialect, order.expires_ms
-    body, body_kind, alphabet = order.prepared.body, order.prepared.body_kind, order.prepared.alphabet
-    parts = order.prepared.parts
+    submission, caller, prepared = order.submission, order.caller, order.prepared
+    message_id, account_id, priority = order.message_id, caller.account.id, int(order.priority)
+    sender, dialect, expires_ms, parts = submission.sender, caller.dialect, order.expires_ms, prepared.parts
+    body, body_kind, alphabet = prepared.body, prepared.body_kind, prepared.alphabet
+    facts = (
+        caller.application.id,
+        caller.mode,
+        submission.channel,
+        dialect,
+        sender,
+        submission.category.value,
+        priority,
+        parts,
+        submission.reference,
+        _options(submission),
+        order.body_kind,
+        len(order.lines),
+        order.now_ms,
+    )
     return [
-        Outgoing(
+        Fresh(
             delivery_id=delivery_id,
             message_id=message_id,
             account_id=account_id,
@@ -743,6 +760,30 @@ def _outgoing(order: Order, lane: str) -> list[Outgoing]:
             attempt=0,
             route_id=line.way.route.id,
             dialect=dialect,
+            row=Tracked(
+                delivery_id,
+                message_id,
+                account_id,
+                line.recipient,
+                "sending",
+                "",
+                line.units,
+                line.price_micros,
+                line.wallet_id,
+                line.charge_on,
+                "held",
+                line.way.route.id,
+                line.way.connector_id,
+                1,
+                parts,
+                "",
+                0,
+                0,
+                expires_ms,
+                0,
+                "",
+                *facts,
+            ),
         )
         for delivery_id, line in zip(order.ids, order.lines, strict=True)
         if line.way.lane == lane and not line.held_until_ms

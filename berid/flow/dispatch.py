@@ -26,7 +26,7 @@ from berid.domain.rules import QUIET
 from berid.flow.accept import LEASE_MS, best_connector
 from berid.flow.changes import TIMELY_MS, Changes
 from berid.flow.consent import STOP, Stop, stopped_by_rules
-from berid.flow.ports import Connector, Outcome, Runtime
+from berid.flow.ports import Connector, Fresh, Outcome, Runtime
 from berid.flow.settle import apply_report, read_report, remember_sent
 from berid.queue.lanes import Lane
 from berid.store import jobs
@@ -39,7 +39,7 @@ LANE_SECONDS = 5
 before its lease runs out."""
 
 LANE_CAPACITY = 50_000
-"""The most a lane holds: some 12 MB. What finds no room costs a lease and a second reading, a tenth of its whole way."""
+"""The most a lane holds: some 27 MB. What finds no room costs a lease and a second reading, a tenth of its whole way."""
 
 LANE_LEAST = 50
 """What it holds at least, however slow its connector is."""
@@ -99,8 +99,11 @@ async def _start(tx: HotTx, intents: list[_Intent]) -> list[dict[int, Tracked] |
             by_connector.setdefault(intent.connector_id, []).append(intent)
     started: dict[int, dict[int, Tracked]] = {}
     for connector_id, group in by_connector.items():
-        ids = [outgoing.delivery_id for intent in group for outgoing in intent.parcel]
-        started[connector_id] = await tx.start_sending(ids, connector_id, max(intent.now_ms for intent in group))
+        going = [outgoing for intent in group for outgoing in intent.parcel]
+        ids = [outgoing.delivery_id for outgoing in going]
+        known = {outgoing.delivery_id: outgoing.row for outgoing in going if isinstance(outgoing, Fresh)}
+        now_ms = max(intent.now_ms for intent in group)
+        started[connector_id] = await tx.start_sending(ids, connector_id, now_ms, known)
     behind = StoreAway("outcomes of this connector are to be written first")
     return [behind if intent.unwritten else started[intent.connector_id] for intent in intents]
 

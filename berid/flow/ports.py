@@ -74,6 +74,13 @@ class Bundle(msgspec.Struct):
     priority: int = 1
 
 
+class Fresh(Outgoing, gc=False):
+    """What this process has just accepted, with the delivery as it will be when it has started for the first time: it need not be
+    read again."""
+
+    row: Tracked
+
+
 class Channel(Protocol):
     """A kind of message with rules."""
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -161,6 +161,9 @@ TRACKED_COLUMNS = ", ".join(
 """The select list, over `delivery d` and `message m`, that fills a `Tracked`: the delivery's columns, then the message's."""
 
 
+NOTHING_KNOWN: Mapping[int, Tracked] = {}
+
+
 class LeasedJob(msgspec.Struct, gc=False):
     """One job that is ours until its lease runs out."""
 
@@ -209,10 +212,15 @@ class HotTx(Protocol):
     async def replace_codes(self, rows: Sequence[tuple[int, str, str, int]]) -> None:
         """End the open codes of (application, number, purpose) that are older than the one with this id."""
 
-    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> dict[int, Tracked]:
+    async def start_sending(
+        self, ids: Sequence[int], connector_id: int, now_ms: int, known: Mapping[int, Tracked] = NOTHING_KNOWN
+    ) -> dict[int, Tracked]:
         """Write the intent: deliveries that may leave (`MAY_LEAVE`) and are not past their validity become *sending* on
         this connector, one attempt more. The answer holds those that did, as they are now, at the latest after the commit; the
-        others were cancelled, held or handled elsewhere meanwhile."""
+        others were cancelled, held or handled elsewhere meanwhile.
+
+        `known` are those of them that this process has just written, as they will be after their first attempt has begun: they
+        are not read, their validity excepted, and one that has been tried before is left out."""
 
     async def tracked(self, ids: Sequence[int]) -> list[Tracked]:
         """The deliveries with these ids, locked."""

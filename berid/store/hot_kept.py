@@ -17,13 +17,13 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 from berid.domain.otp import Recent
 from berid.domain.spending import Spent
-from berid.store.hot import HOT_COLUMNS, LeasedJob, StoreConflict, Tracked
+from berid.store.hot import HOT_COLUMNS, NOTHING_KNOWN, LeasedJob, StoreConflict, Tracked
 
 KEYS_KEPT = 20_000
 """Idempotency keys that are remembered as used: a customer who repeats a request does so soon."""
@@ -178,6 +178,8 @@ class KeptTx(ABC):
         self._spent: Spent = {}
         self._starting: dict[int, dict[int, Tracked]] = {}
         """Delivery to be started → where its row is to go."""
+        self._known: dict[int, Tracked] = {}
+        """Those of them that need not be read."""
 
     # To be given by each database.
 
@@ -260,9 +262,9 @@ class KeptTx(ABC):
             kept["unused_key"] = list(self._new_keys)
             self._new_keys = set()
         for part, rows in kept.items():
-            if part == "start":
+            if part in ("start", "start_known"):
                 # Any of them: some may no longer have been waiting. Nobody else starts them on this connector.
-                self.proof = (part, (rows[0][1], [row[0] for row in rows]))
+                self.proof = ("start", (rows[0][1], [row[0] for row in rows]))
             elif part in PROOFS:
                 self.proof = (part, tuple(rows[0][HOT_COLUMNS[part].index(key)] for key in PROOFS[part]))
         return kept
@@ -277,7 +279,13 @@ class KeptTx(ABC):
         for row in rows:
             if row.state == "sending":
                 self._starting[row.id][row.id] = row
-        self._starting = {}
+
+    def take_started_known(self, found: Iterable[tuple[int, int]]) -> None:
+        """Give those who asked for it what was started and need not be read: (id, validity)."""
+        for delivery_id, expires_ms in found:
+            row = self._known[delivery_id]
+            row.expires_ms = expires_ms
+            self._starting[delivery_id][delivery_id] = row
 
     async def _before(self, table: str, keys: Iterable[Any]) -> None:
         """To be called before these rows are read or changed: what is kept for them is written first."""
@@ -375,10 +383,14 @@ class KeptTx(ABC):
         """See `HotTx.replace_codes`."""
         await self._keep("replace", "otp", {row[:3]: row for row in rows})
 
-    async def start_sending(self, ids: Sequence[int], connector_id: int, now_ms: int) -> dict[int, Tracked]:
+    async def start_sending(
+        self, ids: Sequence[int], connector_id: int, now_ms: int, known: Mapping[int, Tracked] = NOTHING_KNOWN
+    ) -> dict[int, Tracked]:
         """See `HotTx.start_sending`."""
         started: dict[int, Tracked] = {}
-        await self._keep("start", "delivery", {identifier: (identifier, connector_id, now_ms) for identifier in ids})
+        for part, mine in (("start_known", known), ("start", [each for each in ids if each not in known])):
+            await self._keep(part, "delivery", {identifier: (identifier, connector_id, now_ms) for identifier in mine})
+        self._known.update(known)
         self._starting.update(dict.fromkeys(ids, started))
         return started
 

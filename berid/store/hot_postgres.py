@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,13 @@ _PARTS = {
         "UPDATE delivery d SET state = 'sending', attempt = attempt + 1, connector_id = r.connector_id FROM {rows} r "
         f"WHERE d.id = r.id AND {MAY_LEAVE} AND expires_ms > r.now_ms "
         f"RETURNING {', '.join(f'd.{name}' for name in DELIVERY_COLUMNS.split(', '))}",
+        ", now_ms bigint",
+    ),
+    "start_known": _Part(
+        "delivery",
+        ("id", "connector_id"),
+        "UPDATE delivery d SET state = 'sending', attempt = 1, connector_id = r.connector_id FROM {rows} r "
+        f"WHERE d.id = r.id AND attempt = 0 AND {MAY_LEAVE} AND expires_ms > r.now_ms RETURNING d.id, d.expires_ms",
         ", now_ms bigint",
     ),
     "forget": _Part(
@@ -227,6 +234,9 @@ leased AS (
 SELECT id, kind, lane, priority, account_id, due_ms, attempts, share FROM leased ORDER BY place, due_ms, id
 """
 """One round of a lease: skip along the index from account to account, then take each one's share of due jobs."""
+
+
+_TRACKED = TRACKED_COLUMNS.count(",") + 1
 
 
 async def connect(url: str, **settings: str) -> asyncpg.Connection:
@@ -436,9 +446,12 @@ class PostgresTx(KeptTx):
         """See `KeptTx.write`."""
         self._take_started(kept, await self._do(self.connection.fetch(*_asked(kept))))
 
-    def _take_started(self, kept: Iterable[str], rows: Iterable[Any]) -> None:
+    def _take_started(self, kept: Iterable[str], rows: Sequence[Any]) -> None:
+        if "start_known" in kept:
+            *_, ids, validities = rows[0]
+            self.take_started_known(zip(ids or (), validities or (), strict=True))
         if "start" in kept:
-            self.take_started(Tracked(*row[1:]) for row in rows if row[1] is not None)
+            self.take_started(Tracked(*row[1 : 1 + _TRACKED]) for row in rows if row[1] is not None)
 
     async def codes(self, places: Iterable[tuple[int, str, str]], since_ms: int) -> dict[tuple[int, str, str], Recent]:
         """See `HotTx.codes`. A lock on a number is one on its hash, taken in the order of these; what was committed before we
@@ -525,6 +538,9 @@ def _statement(parts: tuple[str, ...]) -> tuple[str, list[str]]:
     if "start" in parts:
         started = f"SELECT {TRACKED_COLUMNS} FROM did_start d JOIN message m ON m.id = d.message_id"
         asked = f"SELECT p.*, s.* FROM (SELECT {proved} AS proved) p LEFT JOIN ({started}) s ON true"
+    if "start_known" in parts:
+        known = "SELECT array_agg(id), array_agg(expires_ms) FROM did_start_known"
+        asked = f"SELECT a.*, k.* FROM ({asked}) a CROSS JOIN ({known}) k"
     return f"WITH {', '.join(written)} {asked}", counted
 
 

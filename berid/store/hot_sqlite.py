@@ -110,6 +110,11 @@ _START = (
     f"WHERE id IN (SELECT value FROM json_each(?)) AND {MAY_LEAVE} AND expires_ms > ? RETURNING {DELIVERY_COLUMNS}"
 )
 
+_START_KNOWN = (
+    "UPDATE delivery SET state = 'sending', attempt = 1, connector_id = ? WHERE id IN (SELECT value FROM json_each(?)) "
+    f"AND attempt = 0 AND {MAY_LEAVE} AND expires_ms > ? RETURNING id, expires_ms"
+)
+
 _MESSAGES_OF = (
     "FROM message WHERE id IN (SELECT d.message_id FROM json_each(:ids) j CROSS JOIN delivery d ON d.id = j.value)"
 )
@@ -437,9 +442,13 @@ class SqliteTx(KeptTx):
         self._take_started(kept, await self._run(_steps(kept)))
 
     def _take_started(self, kept: dict[str, list[tuple[Any, ...]]], results: list[list[tuple[Any, ...]]]) -> None:
+        """See `_steps` for the order of the results."""
         if "start" in kept:
-            messages = {row[0]: row[1:] for row in results[-1]}
-            self.take_started(Tracked(*row, *messages[row[1]]) for rows in results[:-1] for row in rows)
+            messages = {row[0]: row[1:] for row in results.pop()}
+            rows = [row for _ in _starts(kept["start"]) for row in results.pop()]
+            self.take_started(Tracked(*row, *messages[row[1]]) for row in rows)
+        for _ in _starts(kept.get("start_known", [])):
+            self.take_started_known(results.pop())
 
     async def ask(self, query: str, **values: Any) -> list[Any]:
         """See `KeptTx.ask`."""
@@ -532,7 +541,8 @@ def _list(values: Iterable[Any]) -> str:
 
 
 def _steps(kept: dict[str, list[tuple[Any, ...]]]) -> list[_Step]:
-    """What the writing process is to do with what was kept. The last rows it gives are messages, if anything was started."""
+    """What the writing process is to do with what was kept. The last that gives rows is what starts deliveries: first those that
+    are known, then the others, then the messages of these."""
     steps: list[_Step] = []
     for part, rows in kept.items():
         expected = len(rows) if part in _EXACT else -1
@@ -542,17 +552,23 @@ def _steps(kept: dict[str, list[tuple[Any, ...]]]) -> list[_Step]:
             steps.append((writer.EACH, _CHANGES[part], rows, expected))
         elif part == "unused_key":
             steps.append((writer.ONE, _UNUSED_KEY, (_list(rows),), 0))
-    if "start" in kept:
-        by_connector: dict[tuple[int, int], list[int]] = {}
-        for delivery_id, connector_id, now_ms in kept["start"]:
-            by_connector.setdefault((connector_id, now_ms), []).append(delivery_id)
+    for part, statement in (("start_known", _START_KNOWN), ("start", _START)):
         steps += [
-            (writer.ONE, _START, (connector_id, _list(ids), now_ms), -1)
-            for (connector_id, now_ms), ids in by_connector.items()
+            (writer.ONE, statement, (connector_id, _list(ids), now_ms), -1)
+            for (connector_id, now_ms), ids in _starts(kept.get(part, [])).items()
         ]
+    if "start" in kept:
         messages = f"SELECT id, {MESSAGE_COLUMNS} {_MESSAGES_OF}"
         steps.append((writer.ONE, messages, {"ids": _list(row[0] for row in kept["start"])}, -1))
     return steps
+
+
+def _starts(rows: list[tuple[Any, ...]]) -> dict[tuple[int, int], list[int]]:
+    """What is to be started, by connector and moment."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for delivery_id, connector_id, now_ms in rows:
+        found.setdefault((connector_id, now_ms), []).append(delivery_id)
+    return found
 
 
 def meaning(error: sqlite3.Error) -> Exception:

@@ -204,6 +204,42 @@ async def test_only_what_waits_and_is_still_valid_starts_sending(driver: HotDriv
     assert rows[ids["expired"]] == ("queued", 0, 0)
 
 
+async def test_what_is_known_starts_without_being_read(driver: HotDriver[Any], store_url: str) -> None:
+    rows = {
+        "new": row("delivery", id=1, message_id=9),
+        "later": row("delivery", id=2, message_id=9, expires_ms=NOW_MS + 7),
+        "tried": row("delivery", id=3, message_id=9, attempt=1),
+        "cancelled": row("delivery", id=4, message_id=9, state="cancelled"),
+        "expired": row("delivery", id=5, message_id=9, expires_ms=NOW_MS),
+        "read": row("delivery", id=6, message_id=9),
+    }
+    await put_message(driver, 9, list(rows.values()))
+    async with committed(driver) as tx:
+        all_of_them = {one.id: one for one in await tx.tracked([1, 2, 3, 4, 5, 6])}
+    known = {number: one for number, one in all_of_them.items() if number < 6}
+    for one in known.values():
+        one.recipient, one.expires_ms = "as it is remembered", FAR_MS
+    async with committed(driver) as tx:
+        started = await tx.start_sending([1, 2, 3, 4, 5, 6], 5, NOW_MS, known)
+    assert {number: (one.recipient, one.expires_ms) for number, one in started.items()} == {
+        1: ("as it is remembered", FAR_MS),
+        2: ("as it is remembered", NOW_MS + 7),
+        6: (all_of_them[6].recipient, FAR_MS),
+    }
+    assert started[1] is known[1]
+    found = await ask(store_url, "SELECT id, state, attempt, connector_id FROM delivery ORDER BY id")
+    assert found == [
+        (1, "sending", 1, 5),
+        (2, "sending", 1, 5),
+        (3, "queued", 1, 0),
+        (4, "cancelled", 0, 0),
+        (5, "queued", 0, 0),
+        (6, "sending", 1, 5),
+    ]
+    async with committed(driver) as tx:
+        assert await tx.start_sending([1, 4], 5, NOW_MS, {1: known[1], 4: known[4]}) == {}
+
+
 async def test_tracked_delivery_carries_its_own_and_its_messages_facts(driver: HotDriver[Any]) -> None:
     mine = row("delivery", id=11, message_id=10, account_id=7, recipient="1555", state="sent", units=2, price_micros=9,
                wallet_id=3, carrier_ids="x,y", parts_left=2, attempt=1, connector_id=4, route_id=6, sent_ms=5)  # fmt: skip
@@ -1425,8 +1461,11 @@ async def test_commit_that_the_server_is_still_at_is_waited_for(
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("has_reached_the_server", [True, False])
-async def test_intent_whose_commit_was_not_answered_is_found_too(server_url: str, has_reached_the_server: bool) -> None:
+async def test_intent_whose_commit_was_not_answered_is_found_too(
+    server_url: str, has_reached_the_server: bool, is_known: bool
+) -> None:
     await ask(server_url, "INSERT INTO message (id) VALUES (2)")
     for number in (1, 3, 4):
         await ask(
@@ -1436,10 +1475,16 @@ async def test_intent_whose_commit_was_not_answered_is_found_too(server_url: str
             "cancelled" if number == 3 else "queued",
             FAR_MS,
         )
+    driver = PostgresDriver(server_url)
+    async with committed(driver) as tx:
+        known = {one.id: one for one in await tx.tracked([1, 3, 4])}
+    await driver.close()
+    for one in known.values():
+        one.state, one.attempt = "sending", 1
     async with through_proxy(server_url) as (proxy, url), serving(url) as (store, _):
 
         async def start(tx: HotTx, ids: list[int]) -> list[dict[int, Tracked]]:
-            started = await tx.start_sending(ids, 1, NOW_MS)
+            started = await tx.start_sending(ids, 1, NOW_MS, {each: known[each] for each in ids if is_known})
             return [started for _ in ids]
 
         verb = Verb("start", 1, start)

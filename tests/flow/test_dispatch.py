@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from sqlalchemy import text
 
 from berid.domain.errors import Temporary, Throttled
 from berid.domain.message import Outgoing, Priority, Sent
 from berid.domain.routing import ConnectorSettings
 from berid.flow.accept import LEASE_MS, accept
 from berid.flow.dispatch import LANE_CAPACITY, LANE_LEAST, LANE_SECONDS, RETRY_S, Dispatcher, watch_lanes
-from berid.flow.ports import Report, Runtime
+from berid.flow.ports import Fresh, Report, Runtime
 from berid.flow.sweep import Sweeper, recover_connector
-from berid.store.hot import HotTx, StoreAway, Verb
+from berid.store.hot import TRACKED_COLUMNS, HotTx, StoreAway, Verb
 from tests.support.builders import FakeClock, make_caller, make_runtime, make_settings, make_submission
 from tests.support.database import ask
 
@@ -116,7 +117,7 @@ async def test_an_old_copy_that_leaves_after_all_has_its_outcome_written(rt: Run
     dispatcher = Dispatcher(rt, far)  # type: ignore[arg-type]
     await _accept(rt, dispatcher, NUMBERS[0])
     [first] = dispatcher.lane.take(1)
-    copy = structs.replace(first)
+    copy = Outgoing(*(getattr(first, name) for name in Outgoing.__struct_fields__))  # as a lease reads it
     await dispatcher._send([first])
     far.handed[0][1](first, Temporary("busy"))
     await _recorded(dispatcher)
@@ -125,6 +126,43 @@ async def test_an_old_copy_that_leaves_after_all_has_its_outcome_written(rt: Run
     far.handed[1][1](copy, Sent(("k1",), ("k1",)))
     await _recorded(dispatcher)
     assert await _states(store_url) == ["sent"]
+
+
+async def test_what_was_accepted_here_does_not_start_again_by_what_is_remembered(rt: Runtime, store_url: str) -> None:
+    far = Far()
+    dispatcher = Dispatcher(rt, far)  # type: ignore[arg-type]
+    await _accept(rt, dispatcher, *NUMBERS)
+    first, second = dispatcher.lane.take(2)
+    await dispatcher._send([first])
+    far.handed[0][1](first, Temporary("busy"))
+    await _recorded(dispatcher)
+    assert await _states(store_url) == ["queued", "queued"]
+    await dispatcher._send([structs.replace(first), second])
+    assert far.numbers == [*NUMBERS], "the first has a job for its second attempt, and that is read"
+    assert await _states(store_url) == ["queued", "sending"]
+
+
+@pytest.mark.parametrize("is_remembered", [True, False])
+async def test_outcome_is_the_same_whether_the_delivery_is_remembered_or_read(
+    rt: Runtime, store_url: str, is_remembered: bool
+) -> None:
+    far, changes = Far(), {"reference": "r1", "options": {"meta.a": "b"}}
+    dispatcher = Dispatcher(rt, far)  # type: ignore[arg-type]
+    if is_remembered:
+        rt.lanes[dispatcher.lane.name] = dispatcher.lane
+    await accept(rt, make_caller(rt), make_submission(*NUMBERS, **changes))
+    if not is_remembered:
+        await dispatcher._lease()
+    parcel = dispatcher.lane.take(2)
+    assert [isinstance(outgoing, Fresh) for outgoing in parcel] == [is_remembered] * 2
+    await dispatcher._send(parcel)
+    async with rt.store.read() as tx:
+        read = (
+            await tx.execute(
+                text(f"SELECT {TRACKED_COLUMNS} FROM delivery d JOIN message m ON m.id = d.message_id ORDER BY d.id")
+            )
+        ).all()
+    assert [structs.astuple(dispatcher._started[row.id])[: len(row)] for row in read] == [tuple(row) for row in read]
 
 
 async def test_what_is_on_its_way_for_longer_than_its_lease_keeps_its_job(rt: Runtime, store_url: str) -> None:

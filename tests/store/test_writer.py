@@ -119,8 +119,9 @@ async def test_work_is_done_once_when_the_writing_process_dies_at_a_commit(
     assert await ask(f"sqlite:///{path}", "SELECT id FROM event ORDER BY id") == [(number,) for number in range(40)]
 
 
+@pytest.mark.parametrize("is_known", [True, False])
 async def test_what_was_started_is_told_when_the_writing_process_dies_behind_the_commit(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, is_known: bool
 ) -> None:
     url = f"sqlite:///{path}"
     await ask(url, "INSERT INTO message (id) VALUES (2)")
@@ -132,12 +133,15 @@ async def test_what_was_started_is_told_when_the_writing_process_dies_behind_the
             state,
             FAR_MS,
         )
-    monkeypatch.setenv(writer.FAILPOINT, "writer.after_commit")
+    monkeypatch.setenv(writer.FAILPOINT, "writer.after_commit:2")
     driver = SqliteDriver(path)
     await driver.connect()
     monkeypatch.delenv(writer.FAILPOINT)
     tx = driver.begin()
-    started = await tx.start_sending([1, 3], 7, 1)
+    known = {one.id: one for one in await tx.tracked([1, 3])}
+    await driver.commit(tx)
+    tx = driver.begin()
+    started = await tx.start_sending([1, 3], 7, 1, known if is_known else {})
     await driver.commit(tx)
     assert {number: (found.state, found.connector_id, found.attempt) for number, found in started.items()} == {
         1: ("sending", 7, 1)
