@@ -9,6 +9,7 @@ longer than the connector's window.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import Counter
@@ -408,10 +409,10 @@ class Dispatcher:
         return settings is not None and settings.state in ("on", "draining")
 
     async def _wait(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self.lane.wake.wait(), seconds)
-        except TimeoutError:
-            return
+        # Not `wait_for`: until Python 3.12 it forgets that it was cancelled if what it waits for comes in the same turn.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.lane.wake.wait()
 
     def _fit(self, now_s: float) -> None:
         """Let the lane hold what its connector has taken in the last `LANE_SECONDS` of unbroken work, and give back what is

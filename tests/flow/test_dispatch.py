@@ -42,6 +42,10 @@ class Far:
     def on_room(self, wake: Callable[[], None]) -> None:
         """See `Connector.on_room`."""
 
+    def room(self) -> tuple[int, int]:
+        """See `Connector.room`."""
+        return 0, 0
+
     def give_back(self, parts: int) -> None:
         """See `Connector.give_back`."""
 
@@ -273,6 +277,21 @@ async def test_a_one_time_password_in_the_table_finds_room_in_a_full_lane(rt: Ru
     dispatcher._refill()
     await asyncio.gather(*dispatcher._sending)
     assert [outgoing.recipient for outgoing in lane.take(5)] == [*NUMBERS]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_dispatcher_that_is_woken_while_it_is_ended_ends(rt: Runtime, turns: int) -> None:
+    dispatcher = Dispatcher(rt, Far())  # type: ignore[arg-type]
+    dispatcher._is_refilling = True  # it has nothing to do but to wait
+    running = asyncio.ensure_future(dispatcher.run())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    dispatcher.lane.wake.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running], timeout=2)
+    assert running.cancelled()
 
 
 async def _accept(rt: Runtime, dispatcher: Dispatcher, *numbers: str) -> None:
