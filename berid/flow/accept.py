@@ -96,6 +96,8 @@ class Order(msgspec.Struct):
     ids: range
     stored_body: str
     body_kind: str
+    options: str
+    """What the dialect remembers with the message, as JSON; "" if nothing."""
     holds: dict[int, int]
     cost_micros: int
     day: int
@@ -381,6 +383,7 @@ def _order(
         ids=ids[1:],
         stored_body=body,
         body_kind=body_kind,
+        options=msgspec.json.encode(submission.options).decode() if submission.options else "",
         holds=holds,
         cost_micros=sum(holds.values()),
         day=day_of(now_ms, caller.account.zone),
@@ -592,7 +595,7 @@ def message_row(order: Order, state: str) -> tuple[Any, ...]:
         order.prepared.parts,
         submission.reference,
         submission.cancel_key,
-        _options(submission),
+        order.options,
         state,
         len(order.lines),
         order.ids[0] if order.ids else 0,
@@ -604,10 +607,6 @@ def message_row(order: Order, state: str) -> tuple[Any, ...]:
         order.due_ms,
         order.expires_ms + _longest_hold_ms(order),
     )
-
-
-def _options(submission: Submission) -> str:
-    return msgspec.json.encode(submission.options).decode() if submission.options else ""
 
 
 def _longest_hold_ms(order: Order) -> int:
@@ -739,7 +738,7 @@ def _outgoing(order: Order, lane: str) -> list[Fresh]:
         priority,
         parts,
         submission.reference,
-        _options(submission),
+        order.options,
         order.body_kind,
         len(order.lines),
         order.now_ms,

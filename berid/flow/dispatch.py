@@ -46,7 +46,7 @@ LANE_LEAST = 50
 """What it holds at least, however slow its connector is."""
 
 LEASE_PAGE = 500
-"""Jobs of one lease at most: some five milliseconds, in which everybody else's commit waits."""
+"""Jobs of one lease at most: some five milliseconds, in which on SQLite everybody else's commit waits."""
 
 PARCEL = 200
 """Deliveries in one parcel at most: one intent, one hand-over."""
