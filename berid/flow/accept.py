@@ -32,6 +32,7 @@ from berid.domain.routing import Route
 from berid.domain.rules import QUIET
 from berid.domain.spending import Spent, day_of, first_of_month, is_capped, why_capped
 from berid.flow.ports import Fresh, Prepared, Runtime
+from berid.queue.lanes import Lane
 from berid.store import ledger
 from berid.store.hot import HotTx, Tracked, Verb
 
@@ -105,7 +106,7 @@ class Order(msgspec.Struct):
     is_capped: bool
     """Whether there are such limits."""
     currency: str
-    admitted: list[tuple[str, int]]
+    admitted: list[tuple[Lane[Any], int]]
     """(lane, how many places were held in it)."""
 
 
@@ -695,7 +696,7 @@ def _rows(
             lane = rt.lanes.get(name)
             if lane is not None and lane.admit(priority, account_id, count):
                 leased.add(name)
-                order.admitted.append((name, count))
+                order.admitted.append((lane, count))
     due_ms, until_ms = order.due_ms or order.now_ms, order.now_ms + LEASE_MS
     deliveries += delivery_rows(order, order.ids, order.lines)
     for delivery_id, line in zip(order.ids, order.lines, strict=True):
@@ -711,7 +712,7 @@ def _withdraw(orders: list[Order]) -> None:
     """Give back the places in lanes that were held for work which was not written."""
     for order in orders:
         for lane, count in order.admitted:
-            order.rt.lanes[lane].withdraw(count)
+            lane.withdraw(count)
         order.admitted.clear()
 
 
@@ -719,7 +720,7 @@ def _push(orders: list[Order]) -> None:
     """Hand the leased deliveries to their lanes in memory."""
     for order in orders:
         for lane, count in order.admitted:
-            order.rt.lanes[lane].push(_outgoing(order, lane), held=count)
+            lane.push(_outgoing(order, lane.name), held=count)
 
 
 def _outgoing(order: Order, lane: str) -> list[Fresh]:

@@ -21,6 +21,7 @@ from berid.domain.message import FINAL, MoneyState, State
 from berid.domain.report import EVENT_OF_STATE, Endpoint
 from berid.domain.spending import Spent, day_of
 from berid.flow.ports import Bundle, Runtime, Tell
+from berid.queue.lanes import Lane
 from berid.store.hot import HotTx, Tracked
 
 BUNDLE_MAX = 100
@@ -83,7 +84,7 @@ class Changes:
     again: list[tuple[str, str, int, int, int]] = field(default_factory=list)
     new_jobs: list[tuple[Any, ...]] = field(default_factory=list)
     callbacks: list[tuple[Any, ...]] = field(default_factory=list)
-    bundles: dict[str, list[Bundle]] = field(default_factory=dict)
+    bundles: dict[Lane[Bundle], list[Bundle]] = field(default_factory=dict)
     """Leased callbacks by lane: to be pushed after the commit, or withdrawn."""
     parked: list[tuple[Any, ...]] = field(default_factory=list)
     unparked: list[int] = field(default_factory=list)
@@ -228,7 +229,7 @@ class Changes:
                 for identifier, (_, event, payload) in zip(ids, news, strict=True)
             ]
             bundle = Bundle(ids[0], endpoint.id, account_id, tells, 1, len(tells))
-            self.bundles.setdefault(endpoint.lane, []).append(bundle)
+            self.bundles.setdefault(lane, []).append(bundle)
             lease = (now_ms + CALLBACK_LEASE_MS, rt.slot, 1)
         else:
             lease = (0, 0, 0)
@@ -311,13 +312,13 @@ class Changes:
         for settled, count in self._settled.items():
             self.rt.metrics.settled(*settled, count)
         for lane, bundles in self.bundles.items():
-            self.rt.lanes[lane].push(bundles, held=len(bundles))
+            lane.push(bundles, held=len(bundles))
 
     def withdraw(self) -> None:
         """After a rollback: give the places back, and forget what was noted in memory."""
         rt = self.rt
         for lane, bundles in self.bundles.items():
-            rt.lanes[lane].withdraw(len(bundles))
+            lane.withdraw(len(bundles))
         for row in self.parked:
             rt.parked[row[1]] -= 1
         for connector_id in self.unparked:

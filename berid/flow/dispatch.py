@@ -632,4 +632,7 @@ class Dispatcher:
         self._flush()
         while self._flushes:
             await asyncio.gather(*self._flushes, return_exceptions=True)
+        while self.lane.is_awaiting:
+            self.lane.wake.clear()
+            await self.lane.wake.wait()
         await self._give_back(self.lane.empty(), self._id)

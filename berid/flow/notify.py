@@ -192,7 +192,9 @@ class _Host:
 
     def is_idle_since(self, moment_s: float) -> bool:
         """Whether nothing happened since, in which case it has also stopped."""
-        if self._busy_s < moment_s and not self._calls and not len(self.lane) and not self.lane.has_spilled:
+        lane = self.lane
+        is_needed = self._calls or len(lane) or lane.has_spilled or lane.is_awaiting
+        if self._busy_s < moment_s and not is_needed:
             self.stop()
             return True
         return False

@@ -59,6 +59,11 @@ class Lane(Generic[T]):
         """How many more items fit."""
         return max(0, self.capacity - self._size - self._held)
 
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether places are held for work that is not on disk yet. Until it has come, or was withdrawn, the lane is needed."""
+        return self._held > 0
+
     def admit(self, priority: int, account_id: int, count: int) -> bool:
         """Ask for `count` places before the commit. True holds them until `push` or `withdraw`.
 
@@ -74,6 +79,7 @@ class Lane(Generic[T]):
     def withdraw(self, count: int) -> None:
         """Give back places that were held for work which was not accepted after all."""
         self._held -= count
+        self.wake.set()
 
     def push(self, items: Iterable[T], held: int = 0) -> None:
         """Put in leased items; `held` of them had places held by `admit`."""
@@ -86,8 +92,7 @@ class Lane(Generic[T]):
                 self._round[item.priority].append(item.account_id)
             queue.append(item)
             self._size += 1
-        if self._size:
-            self.wake.set()
+        self.wake.set()
 
     def take(self, room: int, reserved: int = 0) -> list[T]:
         """Take items worth up to `room` parts: priority 0 first, then 1, then 2, each in rounds over the accounts.

@@ -511,8 +511,7 @@ class HotStore:
             if self._observe is not None:
                 self._observe(group.count, self._clock.ticks_s() - started)
             for verb, items in group.begun:
-                if verb.after is not None:
-                    verb.after(items)
+                _follow(verb, verb.after, items)
             for ask, results in group.answers:
                 if not ask.future.done():
                     ask.future.set_result(results)
@@ -523,8 +522,7 @@ class HotStore:
     async def _undo(self, group: _Group) -> None:
         await self._driver.rollback(group.tx)
         for verb, items in group.begun:
-            if verb.undo is not None:
-                verb.undo(items)
+            _follow(verb, verb.undo, items)
 
     async def _attempt(self, asks: list[_Ask]) -> None:
         """Serve these by themselves."""
@@ -591,6 +589,15 @@ async def _results(answer: asyncio.Future[list[Result | Exception]]) -> list[Res
     if failures:
         raise next((failure for failure in failures if isinstance(failure, StoreAway)), failures[0])
     return results  # type: ignore[return-value]
+
+
+def _follow(verb: Verb[Any, Any], what: Callable[[list[Any]], None] | None, items: list[Any]) -> None:
+    """What a verb does when a group is over. Should it fail against its word, those who wait are answered all the same."""
+    try:
+        if what is not None:
+            what(items)
+    except Exception:
+        log.exception("verb %s failed at what follows its group", verb.name)
 
 
 def _fail(asks: list[_Ask], error: Exception) -> None:

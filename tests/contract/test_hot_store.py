@@ -924,6 +924,23 @@ async def test_verb_hears_whether_its_items_reached_the_disk(store: HotStore) ->
     assert ("after", ["bug"]) not in heard
 
 
+@pytest.mark.parametrize("fails", ["after", "undo"])
+async def test_everyone_is_answered_although_a_verb_fails_at_what_follows(
+    store: HotStore, store_url: str, fails: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_items: list[Any]) -> None:
+        raise KeyError("a fault of ours")
+
+    faulty: Verb[Any, str] = Verb("faulty", 10, _write, **{fails: fail})
+    asked = [store.do(faulty, [1]), store.do(WRITE, [2]), store.do(WRITE, ["bug"])]
+    results = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+    assert results[:2] == [["wrote 1"], ["wrote 2"]]
+    assert isinstance(results[2], ZeroDivisionError)
+    assert await store.do(WRITE, [3]) == ["wrote 3"]
+    assert await events(store_url) == [1, 2, 3]
+    assert "verb faulty" in caplog.text
+
+
 async def test_caller_who_gives_up_harms_nobody(store: HotStore, store_url: str) -> None:
     asks = [asyncio.ensure_future(store.do(WRITE, [number])) for number in range(20)]
     await asyncio.sleep(0)

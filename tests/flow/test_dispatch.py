@@ -42,6 +42,9 @@ class Far:
     def on_room(self, wake: Callable[[], None]) -> None:
         """See `Connector.on_room`."""
 
+    async def stop(self) -> None:
+        """See `Connector.stop`."""
+
     def room(self) -> tuple[int, int]:
         """See `Connector.room`."""
         return 0, 0
@@ -292,6 +295,32 @@ async def test_dispatcher_that_is_woken_while_it_is_ended_ends(rt: Runtime, turn
     running.cancel()
     await asyncio.wait([running], timeout=2)
     assert running.cancelled()
+
+
+async def test_what_is_accepted_while_its_connector_ends_is_answered_and_given_back(
+    rt: Runtime, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatcher = Dispatcher(rt, Far())  # type: ignore[arg-type]
+    driver, ended = rt.store.hot._driver, asyncio.Event()
+    commit = driver.commit
+
+    async def commit_late(tx: HotTx) -> None:
+        monkeypatch.setattr(driver, "commit", commit)
+        await ended.wait()
+        await commit(tx)
+
+    monkeypatch.setattr(driver, "commit", commit_late)
+    accepting = asyncio.ensure_future(_accept(rt, dispatcher, *NUMBERS))
+    while driver.commit is commit_late:
+        await asyncio.sleep(0)
+    ending = asyncio.ensure_future(dispatcher.drain())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    ended.set()
+    await asyncio.wait([accepting, ending], timeout=10)
+    assert accepting.done(), "the caller has no answer"
+    assert ending.done()
+    assert await ask(store_url, "SELECT count(*) FROM job WHERE lease_until_ms = 0") == [(2,)]
 
 
 async def _accept(rt: Runtime, dispatcher: Dispatcher, *numbers: str) -> None:

@@ -18,7 +18,7 @@ from berid.domain.report import DEFAULT_EVENTS, Endpoint
 from berid.flow import endpoints
 from berid.flow.accept import accept
 from berid.flow.dispatch import RECORD, START, _Done, _Intent
-from berid.flow.notify import GATHER_S, Notifier
+from berid.flow.notify import GATHER_S, IDLE_END_S, Notifier
 from berid.flow.ports import Runtime
 from berid.flow.settle import settle
 from berid.net import Outbound
@@ -241,3 +241,24 @@ async def test_event_of_a_bundle_that_is_being_told_is_not_told_again(rt: Runtim
             assert await endpoints.tell_one_again(rt, ACCOUNT_ID, ENDPOINT_ID, events[0].id) == 0
             receiver.drop_connections()
     assert await ask(rt.store.url, "SELECT bundled FROM callback ORDER BY id") == [(3,), (0,), (0,)]
+
+
+async def test_lane_of_an_idle_receiver_stays_while_something_for_it_is_being_written(rt: Runtime) -> None:
+    async with Receiver() as receiver:
+        with_endpoint(rt, receiver.url(), batch_max=100)
+        await deliver(rt)
+        async with notifying(rt):
+            await until(rt, [("told", [200])])
+            (lane,) = (lane for name, lane in rt.lanes.items() if name.startswith("h"))
+            assert lane.admit(1, ACCOUNT_ID, 1)
+            for _ in range(20):
+                await rt.clock.advance(IDLE_END_S)  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
+            assert rt.lanes[lane.name] is lane
+            lane.withdraw(1)
+            for _ in range(300):
+                await rt.clock.advance(IDLE_END_S)  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
+                if lane.name not in rt.lanes:
+                    return
+            raise AssertionError("the lane of an idle receiver is kept for ever")

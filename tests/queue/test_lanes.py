@@ -95,10 +95,15 @@ def test_places_that_were_held_and_not_used_come_back() -> None:
     lane: Lane[Item] = Lane("c1", 10)
     assert lane.admit(1, 1, 10)
     assert not lane.admit(1, 2, 1)
+    assert lane.is_awaiting
+    lane.wake.clear()
     lane.withdraw(10)
+    assert not lane.is_awaiting
+    assert lane.wake.is_set()
     lane.drained(1)
     assert lane.admit(1, 2, 10)
     lane.push([Item(2) for _ in range(10)], held=10)
+    assert not lane.is_awaiting
     assert lane.room == 0
     assert len(lane) == 10
 
