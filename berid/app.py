@@ -174,6 +174,7 @@ class App:
             # The first beat, and not before late plans are held: were it missing, a process that dies within seconds would
             # leave no trace of when it lived; were it earlier, one that dies here would let the next one fire them.
             await processes.renew(tx, rt.slot, self._name, rt.clock.now_ms())
+        self._spawn("store", rt.store.ended())
         self._spawn("watch", self._watch())
         self._spawn("renew", self._renew())
         watch = _Watch(rt)
@@ -234,7 +235,7 @@ class App:
             await self._links.stop()
         if self._notifier is not None:
             await self._notifier.drain()
-        await self._cancel("watch", "renew")
+        await self._cancel("watch", "renew", "store")
         try:
             async with rt.store.transaction() as tx:
                 await jobs.free_leases(tx, rt.clock.now_ms(), rt.slot)

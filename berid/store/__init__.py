@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -91,6 +92,11 @@ class Store:
             return await self.hot.do(verb, items)
         await self.hot.passed()
         return await self._aside.do(verb, items)
+
+    async def ended(self) -> None:
+        """Wait until the hot path serves no more. Raises the fault that ended it."""
+        hot = [self.hot] if self._aside is None else [self.hot, self._aside]
+        await asyncio.gather(*(one.ended() for one in hot))
 
     async def close(self) -> None:
         """Finish the hot path's work and let all connections go."""

@@ -384,14 +384,19 @@ class HotStore:
 
     def start(self) -> None:
         """Begin to serve."""
-        self._task = asyncio.get_running_loop().create_task(self._serve(), name="hot-store")
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="hot-store")
+
+    async def ended(self) -> None:
+        """Wait until it serves no more. Raises the fault that ended it, which `stop` is not."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
 
     async def stop(self) -> None:
         """Serve what was asked until now, then let the connection go."""
         self._is_stopping = True
         self._wake.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task])
         await self._driver.close()
 
     def do(self, verb: Verb[Item, Result], items: Sequence[Item]) -> Coroutine[Any, Any, list[Result]]:
@@ -421,6 +426,14 @@ class HotStore:
         self._latest = future
         self._wake.set()
         return future
+
+    async def _run(self) -> None:
+        try:
+            await self._serve()
+        finally:
+            # After a fault nobody is kept waiting: neither those who wait now nor those who come while the process ends.
+            self._is_stopping = True
+            _fail(list(self._asks), StoreAway("the process is ending"))
 
     async def _serve(self) -> None:
         flying: deque[_Group] = deque()
