@@ -43,6 +43,7 @@ class _Joined:
         self._transport = transport
         self._loop = loop
         self._waiting: list[bytes] = []
+        self.is_closing = transport.is_closing  # asked at every answer: too often to be looked for by `__getattr__`
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
