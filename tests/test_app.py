@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from berid import app as berid_app
 from berid.app import App
 from berid.config import Config, Http, Smpp
-from berid.store import schema
+from berid.store import jobs, schema
 from berid.store.hot import HotTx, StoreAway, Verb
 from tests.support.database import ask
 
@@ -77,3 +79,35 @@ async def test_process_whose_path_ends_by_a_fault_answers_who_asks_and_ends(
         await asyncio.wait_for(app.stop(), ENDS_S)
     assert all(one.done() for one in asked)
     assert "a fault of the driver" in caplog.text
+
+
+async def test_queue_is_counted_whole_although_it_takes_several_pages(
+    empty_store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "COUNTED", 2)
+    monkeypatch.setattr(berid_app, "DEPTHS_S", 0.05)
+    monkeypatch.setattr(berid_app, "LAG_STEP_S", 0.01)
+    app = await start(empty_store_url, tmp_path)
+    try:
+        for number, lane, priority in ((1, "c7", 2), (2, "c8", 2), (3, "c7", 2), (4, "c7", 0), (5, "c7", 2)):
+            row = f"({number}, 'dispatch', '{lane}', {priority}, 1, {number})"
+            await ask(empty_store_url, f"INSERT INTO job (id, kind, lane, priority, account_id, due_ms) VALUES {row}")
+        async with asyncio.timeout(ENDS_S):
+            while depths(app) != {("c7", "2"): 3.0, ("c8", "2"): 1.0, ("c7", "0"): 1.0}:
+                await asyncio.sleep(0.01)
+        await ask(empty_store_url, "DELETE FROM job WHERE id > 1")
+        async with asyncio.timeout(ENDS_S):
+            while depths(app) != {("c7", "2"): 1.0}:
+                await asyncio.sleep(0.01)
+    finally:
+        await app.stop()
+
+
+def depths(app: App) -> dict[tuple[str, str], float]:
+    """How many jobs wait, by lane and priority, as the figures tell."""
+    return {
+        (sample.labels["lane"], sample.labels["priority"]): sample.value
+        for family in text_string_to_metric_families(app.rt.metrics.render().decode())
+        for sample in family.samples
+        if sample.name == "berid_queue_depth"
+    }

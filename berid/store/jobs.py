@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import and_, func, literal_column, select, text, update
+from sqlalchemy import ColumnElement, and_, func, literal_column, select, text, update
 
 from berid.domain.message import State
 from berid.store import Tx, tables
@@ -18,6 +18,9 @@ _LEASED = (_HAS_BEEN_LEASED, job.c.lease_until_ms > literal_column("0"))
 
 LOOKED_AT = 5_000
 """How many jobs `past_validity` looks at: ten milliseconds of the database's time, for which nobody on the path has to wait."""
+
+COUNTED = 20_000
+"""How many jobs `depths` counts, for the same reason."""
 
 
 _DUE = text(
@@ -54,8 +57,7 @@ async def due_lanes(tx: Tx, prefix: str, now_ms: int) -> list[tuple[str, int]]:
 
 
 class LaneDepth(NamedTuple):
-    """How much waits in one lane at one priority, counting each event of a bundle, and since when the oldest due job waits
-    (0: none is due)."""
+    """How much waits in one lane at one priority, counting each event of a bundle, and when the first of its jobs is due."""
 
     lane: str
     priority: int
@@ -63,16 +65,26 @@ class LaneDepth(NamedTuple):
     oldest_due_ms: int
 
 
-async def depths(tx: Tx) -> list[LaneDepth]:
-    """Every lane with work, by lane and priority."""
+async def depths(tx: Tx, after: int) -> tuple[list[LaneDepth], int]:
+    """Count the next `COUNTED` jobs beyond the id `after`, by lane and priority. Returns that, and the id to go on from, 0 when
+    there are no more jobs."""
     callback = tables.callback
+    page, until = await _page(tx, after, COUNTED)
     rows = await tx.execute(
         select(job.c.lane, job.c.priority, func.sum(func.coalesce(callback.c.bundled, 1)), func.min(job.c.due_ms))
         .outerjoin(callback, and_(callback.c.id == job.c.id, job.c.kind == "callback"))
-        .where(job.c.buried_ms == 0)
+        .where(page, job.c.buried_ms == 0)
         .group_by(job.c.lane, job.c.priority)
     )
-    return [LaneDepth(*row) for row in rows]
+    return [LaneDepth(row[0], row[1], int(row[2]), row[3]) for row in rows], until
+
+
+async def _page(tx: Tx, after: int, size: int) -> tuple[ColumnElement[bool], int]:
+    """The condition of the next `size` jobs beyond the id `after`, and the id to go on from, 0 when there are no more."""
+    last = select(job.c.id).where(job.c.id > after).order_by(job.c.id).offset(size - 1).limit(1)
+    until = (await tx.execute(last)).scalar() or 0
+    beyond = job.c.id > after
+    return (beyond & (job.c.id <= until) if until else beyond), until
 
 
 async def free_leases(tx: Tx, now_ms: int, slot: int | None = None) -> int:
@@ -130,11 +142,7 @@ async def past_validity(tx: Tx, now_ms: int, after: int) -> tuple[list[int], int
     """Look at the next `LOOKED_AT` jobs beyond the id `after` for deliveries that still wait in a lane although their validity
     has ended: nobody could send them in time. Returns these, and the id to go on from, 0 when there are no more jobs."""
     delivery = tables.delivery
-    last = select(job.c.id).where(job.c.id > after).order_by(job.c.id).offset(LOOKED_AT - 1).limit(1)
-    until = (await tx.execute(last)).scalar() or 0
-    page = job.c.id > after
-    if until:
-        page &= job.c.id <= until
+    page, until = await _page(tx, after, LOOKED_AT)
     rows = await tx.execute(
         select(job.c.id)
         .join(delivery, delivery.c.id == job.c.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import insert
 
 from berid.base.clock import SystemClock
@@ -102,3 +103,39 @@ async def test_lanes_with_due_work_are_told_with_its_priority(store_url: str) ->
         assert await jobs.due_lanes(tx, "h", 50) == [("hexample.com", 1)]
         assert sorted(await jobs.due_lanes(tx, "c", 49)) == [("c1", 2), ("clock", 1)]
     await store.close()
+
+
+async def test_jobs_are_counted_page_by_page_without_those_set_aside(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "COUNTED", 3)
+    store = await open_store(store_url, SystemClock())
+    async with store.transaction() as tx:
+        for identifier, lane, priority, due_ms, buried_ms in (
+            (10, "c1", 2, NOW_MS + 7, 0),
+            (11, "c1", 2, NOW_MS, 0),
+            (12, "c1", 0, NOW_MS, 0),
+            (13, "c1", 2, NOW_MS, NOW_MS),
+            (14, "c2", 2, NOW_MS, 0),
+        ):
+            await tx.execute(
+                insert(tables.job).values(
+                    id=identifier,
+                    kind="dispatch",
+                    lane=lane,
+                    priority=priority,
+                    account_id=1,
+                    due_ms=due_ms,
+                    buried_ms=buried_ms,
+                )
+            )
+    async with store.read() as tx:
+        first, after = await jobs.depths(tx, 0)
+        second, end = await jobs.depths(tx, after)
+        nothing, _ = await jobs.depths(tx, 14)
+    await store.close()
+    assert sorted(first) == [("c1", 0, 1, NOW_MS), ("c1", 2, 2, NOW_MS)]
+    assert after == 12
+    assert second == [("c2", 2, 1, NOW_MS)]
+    assert end == 0
+    assert nothing == []
