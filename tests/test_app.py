@@ -86,6 +86,7 @@ async def test_queue_is_counted_whole_although_it_takes_several_pages(
 ) -> None:
     monkeypatch.setattr(jobs, "COUNTED", 2)
     monkeypatch.setattr(berid_app, "DEPTHS_S", 0.05)
+    monkeypatch.setattr(berid_app, "SHARE", 1)
     monkeypatch.setattr(berid_app, "LAG_STEP_S", 0.01)
     app = await start(empty_store_url, tmp_path)
     try:
