@@ -1,4 +1,4 @@
-"""The process as a whole, started in the test's own: what makes it end."""
+"""The process as a whole, started in the test's own: what makes it end, and what it tells of its queue."""
 
 from __future__ import annotations
 
