@@ -7,6 +7,7 @@ import json
 import statistics
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -307,14 +308,9 @@ async def history(kind: str, _preload: str, size: Size) -> Figures:
 
 async def _cpu_s(ground: Stage) -> float:
     """What the platform has used, and the processes of the database server that work for it."""
-    backends: list[int] = []
-    engine = make_engine(ground.url)
-    if engine.dialect.name == "postgresql":
-        theirs = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        async with engine.connect() as connection:
-            backends = list((await connection.execute(text(theirs))).scalars())
-    await engine.dispose()
-    return ground.server.cpu_s() + sum(map(far.cpu_s, backends))
+    theirs = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    backends = await _ask(ground, theirs) if ground.url.startswith("postgresql") else []
+    return ground.server.cpu_s() + sum(far.cpu_s(pid) for (pid,) in backends)
 
 
 def _bulk(token: str, recipients: int) -> Render:
@@ -336,10 +332,7 @@ async def _one(port: int, request: bytes) -> bytes:
 
 async def _checkpoint(ground: Stage) -> None:
     """Make a young PostgreSQL one that has run for a while: the load is on disk, and the files of its log are used again."""
-    engine = make_engine(ground.url)
-    async with engine.connect() as connection:
-        await connection.execute(text("CHECKPOINT"))
-    await engine.dispose()
+    await _ask(ground, "CHECKPOINT")
 
 
 async def _drained(ground: Stage, count: int) -> None:
@@ -358,8 +351,15 @@ async def _drained(ground: Stage, count: int) -> None:
 
 async def _states(ground: Stage) -> Figures:
     """What the database says at the end: nothing may be missing in a figure."""
+    states = await _ask(ground, "SELECT state, count(*) FROM delivery GROUP BY state")
+    return {"states": dict(states), "events told": ground.receiver.ask("counts")["events"]}
+
+
+async def _ask(ground: Stage, query: str) -> Sequence[Any]:
+    """What the database answers, by a connection of our own; nothing if the statement gives no rows."""
     engine = make_engine(ground.url)
     async with engine.connect() as connection:
-        rows = (await connection.execute(text("SELECT state, count(*) FROM delivery GROUP BY state"))).all()
+        found = await connection.execute(text(query))
+        rows = found.all() if found.returns_rows else []
     await engine.dispose()
-    return {"states": {row[0]: row[1] for row in rows}, "events told": ground.receiver.ask("counts")["events"]}
+    return rows
