@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from berid import app as berid_app
 from berid.app import App
@@ -16,6 +14,7 @@ from berid.config import Config, Http, Smpp
 from berid.store import jobs, schema
 from berid.store.hot import HotTx, StoreAway, Verb
 from tests.support.database import ask
+from tests.support.figures import figures
 
 ENDS_S = 20.0
 """The sweep and the count of the queues look at the job table every few seconds."""
@@ -26,13 +25,6 @@ async def _nothing(_tx: HotTx, items: list[int]) -> list[int]:
 
 
 NOTHING: Verb[int, int] = Verb("nothing", 1, _nothing)
-
-
-def raises(error: Exception) -> Callable[..., NoReturn]:
-    def raising(*_: Any) -> NoReturn:
-        raise error
-
-    return raising
 
 
 async def start(url: str, data_dir: Path) -> App:
@@ -68,7 +60,7 @@ async def test_process_whose_path_ends_by_a_fault_answers_who_asks_and_ends(
     app = await start(empty_store_url, tmp_path)
     hot = app.rt.store.hot
     try:
-        monkeypatch.setattr(hot._driver, "begin", raises(RuntimeError("a fault of the driver")))
+        monkeypatch.setattr(hot._driver, "begin", Mock(side_effect=RuntimeError("a fault of the driver")))
         # The group that is open was begun before; what follows it cannot be.
         asked = [asyncio.ensure_future(hot.do(NOTHING, [number])) for number in range(2)]
         await asyncio.wait_for(app.failed.wait(), ENDS_S)
@@ -94,21 +86,18 @@ async def test_queue_is_counted_whole_although_it_takes_several_pages(
             row = f"({number}, 'dispatch', '{lane}', {priority}, 1, {number})"
             await ask(empty_store_url, f"INSERT INTO job (id, kind, lane, priority, account_id, due_ms) VALUES {row}")
         async with asyncio.timeout(ENDS_S):
-            while depths(app) != {("c7", "2"): 3.0, ("c8", "2"): 1.0, ("c7", "0"): 1.0}:
+            while depths(app) != {"c7,priority=2": 3.0, "c8,priority=2": 1.0, "c7,priority=0": 1.0}:
                 await asyncio.sleep(0.01)
         await ask(empty_store_url, "DELETE FROM job WHERE id > 1")
         async with asyncio.timeout(ENDS_S):
-            while depths(app) != {("c7", "2"): 1.0}:
+            while depths(app) != {"c7,priority=2": 1.0}:
                 await asyncio.sleep(0.01)
     finally:
         await app.stop()
 
 
-def depths(app: App) -> dict[tuple[str, str], float]:
+def depths(app: App) -> dict[str, float]:
     """How many jobs wait, by lane and priority, as the figures tell."""
-    return {
-        (sample.labels["lane"], sample.labels["priority"]): sample.value
-        for family in text_string_to_metric_families(app.rt.metrics.render().decode())
-        for sample in family.samples
-        if sample.name == "berid_queue_depth"
-    }
+    name = "berid_queue_depth{lane="
+    found = figures(app.rt.metrics)
+    return {series.removeprefix(name).rstrip("}"): found[series] for series in found if series.startswith(name)}

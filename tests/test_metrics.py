@@ -12,22 +12,13 @@ import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 
 from berid.metrics import WATCHED, Metrics, Values
+from tests.support.figures import figures
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 RULES: list[dict[str, Any]] = [
     rule for group in yaml.safe_load((ROOT / "deploy/alerts.yml").read_text())["groups"] for rule in group["rules"]
 ]
-
-
-def figures(metrics: Metrics) -> dict[str, float]:
-    """Every series of ours as Prometheus would read it: `name{label=value,…}` → figure."""
-    found = {}
-    for family in text_string_to_metric_families(metrics.render().decode()):
-        for sample in family.samples:
-            labels = ",".join(f"{name}={value}" for name, value in sample.labels.items())
-            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
-    return found
 
 
 def labels_by_name() -> dict[str, set[str]]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import insert
 
 from berid.base.clock import SystemClock
-from berid.store import jobs, open_store, tables
+from berid.store import Tx, jobs, open_store, tables
 from tests.support.database import ask
 
 NOW_MS = 1_000_000
+
+
+async def put_job(tx: Tx, **columns: Any) -> None:
+    """A job to dispatch, of account 1 if nothing else is said."""
+    await tx.execute(insert(tables.job).values(**{"kind": "dispatch", "account_id": 1, **columns}))
 
 
 async def test_jobs_of_the_dead_are_given_back_and_those_of_the_living_kept(store_url: str) -> None:
@@ -21,16 +28,13 @@ async def test_jobs_of_the_dead_are_given_back_and_those_of_the_living_kept(stor
             (12, 3, NOW_MS + 50),
             (13, 0, 0),
         ):
-            await tx.execute(
-                insert(tables.job).values(
-                    id=identifier,
-                    kind="dispatch",
-                    lane="c1",
-                    account_id=1,
-                    slot=slot,
-                    lease_until_ms=lease_ms,
-                    attempts=int(lease_ms > 0),
-                )
+            await put_job(
+                tx,
+                id=identifier,
+                lane="c1",
+                slot=slot,
+                lease_until_ms=lease_ms,
+                attempts=int(lease_ms > 0),
             )
     async with store.transaction() as tx:
         assert await jobs.free_leases_of_others(tx, {1}) == 2
@@ -52,15 +56,12 @@ async def test_what_is_sending_is_found_whoever_has_its_lease(store_url: str) ->
             await tx.execute(
                 insert(tables.delivery).values(id=identifier, account_id=1, connector_id=connector_id, state=state)
             )
-            await tx.execute(
-                insert(tables.job).values(
-                    id=identifier,
-                    kind="dispatch",
-                    lane=f"c{connector_id}",
-                    account_id=1,
-                    lease_until_ms=lease_ms,
-                    attempts=attempts,
-                )
+            await put_job(
+                tx,
+                id=identifier,
+                lane=f"c{connector_id}",
+                lease_until_ms=lease_ms,
+                attempts=attempts,
             )
     async with store.read() as tx:
         assert sorted(await jobs.found_sending(tx, 1, 9)) == [10, 11]
@@ -85,18 +86,16 @@ async def test_lanes_with_due_work_are_told_with_its_priority(store_url: str) ->
     )
     async with store.transaction() as tx:
         for identifier, (lane, priority, account_id, due_ms, leased_ms, buried_ms) in enumerate(rows, 10):
-            await tx.execute(
-                insert(tables.job).values(
-                    id=identifier,
-                    kind="dispatch",
-                    lane=lane,
-                    priority=priority,
-                    account_id=account_id,
-                    due_ms=due_ms,
-                    lease_until_ms=leased_ms,
-                    attempts=int(leased_ms > 0),
-                    buried_ms=buried_ms,
-                )
+            await put_job(
+                tx,
+                id=identifier,
+                lane=lane,
+                priority=priority,
+                account_id=account_id,
+                due_ms=due_ms,
+                lease_until_ms=leased_ms,
+                attempts=int(leased_ms > 0),
+                buried_ms=buried_ms,
             )
     async with store.read() as tx:
         assert sorted(await jobs.due_lanes(tx, "c", 50)) == [("c1", 2), ("c2", 0), ("clock", 1)]
@@ -118,16 +117,13 @@ async def test_jobs_are_counted_page_by_page_without_those_set_aside(
             (13, "c1", 2, NOW_MS, NOW_MS),
             (14, "c2", 2, NOW_MS, 0),
         ):
-            await tx.execute(
-                insert(tables.job).values(
-                    id=identifier,
-                    kind="dispatch",
-                    lane=lane,
-                    priority=priority,
-                    account_id=1,
-                    due_ms=due_ms,
-                    buried_ms=buried_ms,
-                )
+            await put_job(
+                tx,
+                id=identifier,
+                lane=lane,
+                priority=priority,
+                due_ms=due_ms,
+                buried_ms=buried_ms,
             )
     async with store.read() as tx:
         first, after = await jobs.depths(tx, 0)
